@@ -1,0 +1,103 @@
+"""Predictions as whole NIfTI volumes in the geometry of the input."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import nibabel as nib
+import numpy as np
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
+
+from ctp_ldm import __version__
+from ctp_ldm.geometry import Geometry
+from ctp_ldm.sample import Sample
+from ctp_ldm.spec import Channel
+
+NOTICE = "synthetic, for research use"
+
+
+class NIfTIWriter(BasePredictionWriter):
+    """Writes `predictions/<case>/<case>_desc-synthetic_<target>.nii.gz` and a JSON sidecar under the run folder.
+
+    A case is written when all its slices have come; slices without brain are 0. The volume has the shape and affine
+    of the input's files and each target's unit. Files appear whole or not at all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="batch")
+        self._slices: dict[str, dict[int, np.ndarray]] = {}
+        self._provenance: dict[str, Any] = {}
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
+        self._provenance = {
+            "Description": NOTICE,
+            "GeneratedBy": f"ctp-ldm {__version__}",
+            "Model": f"{type(pl_module).__module__}.{type(pl_module).__qualname__}",
+            "Checkpoint": str(checkpoint) if checkpoint else None,
+            "CheckpointSHA256": _sha256(checkpoint) if checkpoint else None,
+            "SamplingSeed": getattr(pl_module, "sampling_seed", None),
+            "SamplingSteps": getattr(pl_module, "steps", None),
+        }
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: Sample,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        images = prediction.float().cpu().numpy()
+        for case, index, image in zip(batch["case"], batch["slice_index"].tolist(), images, strict=True):
+            slices = self._slices.setdefault(case, {})
+            slices[index] = image
+            if len(slices) == data.slices_with_brain(case):
+                folder = Path(trainer.default_root_dir) / "predictions" / case
+                self._write(folder, case, self._slices.pop(case), data.geometry(case), data.spec.target)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._slices:
+            raise RuntimeError(f"not written, because slices are missing: {sorted(self._slices)}")
+        print(f"predictions: {Path(trainer.default_root_dir) / 'predictions'} ({NOTICE})")
+
+    def _write(
+        self, folder: Path, case: str, slices: dict[int, np.ndarray], geometry: Geometry, channels: Sequence[Channel]
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        depth = geometry.ras_shape[2]
+        for i, channel in enumerate(channels):
+            stack = np.zeros((depth, *geometry.size), dtype=np.float32)
+            for index, image in slices.items():
+                stack[index] = image[i]
+            affine = np.asarray(geometry.affine)
+            volume = nib.Nifti1Image(geometry.from_grid(stack), affine)
+            volume.set_sform(affine, code=1)
+            volume.set_qform(affine, code=1)
+            volume.header.set_xyzt_units("mm")
+            volume.header["descrip"] = NOTICE.encode()
+            path = folder / f"{case}_desc-synthetic_{channel.name}.nii.gz"
+            partial = path.with_name(f".{path.name}")
+            nib.save(volume, partial)
+            sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+            _write_json(sidecar, {**self._provenance, "Case": case, "Channel": channel.name, "Units": channel.scaling.unit})
+            os.replace(partial, path)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+    os.replace(partial, path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,58 @@
+"""The `ctp-ldm` command: the stages of LightningCLI, and the project's own commands beside them."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ctp_ldm import __version__
+from ctp_ldm.commands import COMMANDS
+
+STAGES = {
+    "fit": "train a stage: autoencoder, diffusion, post-training",
+    "validate": "image metrics on the validation patients",
+    "test": "image metrics per patient on the test patients, with intervals",
+    "predict": "synthetic volumes as NIfTI, from a store or straight from NIfTI files",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. What is wrong with the input is printed in words, without a traceback (`CTP_LDM_DEBUG=1` for one)."""
+    try:
+        run(sys.argv[1:] if arguments is None else arguments)
+    except (ValueError, FileNotFoundError) as error:
+        if os.environ.get("CTP_LDM_DEBUG"):
+            raise
+        sys.exit(f"ctp-ldm: error: {error}")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run one command.
+
+    Raises:
+        ValueError, FileNotFoundError: bad input, described.
+        SystemExit: help was asked for, or arguments that the parser refuses.
+    """
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+    elif name == "--version":
+        print(f"ctp-ldm {__version__}")
+    elif name in COMMANDS:
+        from jsonargparse import auto_cli
+
+        function = getattr(import_module(f"ctp_ldm.commands.{name}"), name)
+        auto_cli(function, args=rest, prog=f"ctp-ldm {name}")
+    elif name in STAGES:
+        from ctp_ldm.stages import run_stage
+
+        run_stage(arguments)
+    else:
+        raise ValueError(f"unknown command {name!r}; expected one of {', '.join([*STAGES, *COMMANDS])}")
+
+
+def _help() -> str:
+    lines = ["usage: ctp-ldm COMMAND [--help | ARGUMENTS]", "", "Diffusion MRI from CT perfusion.", ""]
+    for title, commands in (("models (--config X.yaml)", STAGES), ("data and results", COMMANDS)):
+        lines += [f"{title}:", *[f"  {name:10} {text}" for name, text in commands.items()], ""]
+    return "\n".join([*lines, "ctp-ldm COMMAND --help explains one; --version says which this is."])

@@ -1,0 +1,15 @@
+"""`ctp-ldm compare`."""
+
+from pathlib import Path
+
+from ctp_ldm.report import compare_runs
+
+
+def compare(runs: list[Path], out: Path) -> None:
+    """Put tested runs on the same patients side by side: paired differences with intervals, one figure.
+
+    Args:
+        runs: run folders, the reference first; each has been through `ctp-ldm test`.
+        out: folder for comparison.csv, comparison.md and comparison.png.
+    """
+    compare_runs(runs, out)

@@ -1,0 +1,28 @@
+"""Faults of a data set: collected over all cases, raised together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class DataFault(ValueError):
+    """One thing that is wrong with one case: names the file, what was found, what was expected, what to do."""
+
+
+@dataclass(frozen=True)
+class CaseFault:
+    """A fault with the case it belongs to."""
+
+    case: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.case}: {self.message}"
+
+
+class DataFaults(ValueError):
+    """Every fault of a data set, in one error."""
+
+    def __init__(self, faults: Iterable[CaseFault], remedy: str) -> None:
+        self.faults = list(faults)
+        listing = "\n  ".join(str(fault) for fault in self.faults)
+        super().__init__(f"{len(self.faults)} fault(s):\n  {listing}\n{remedy}")

@@ -1,0 +1,126 @@
+"""What every stage shares: optimiser, start from a base, validation by images, prediction in physical units."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from ctp_ldm.metrics import PatientMetrics, balanced_mae, mean_over_patients
+from ctp_ldm.modules.checkpoints import identity, load_exactly, read_checkpoint, require_compatible
+from ctp_ldm.sample import Sample
+from ctp_ldm.spec import DataSpec
+
+
+class TranslationModule(L.LightningModule, ABC):
+    """Base of all stages. A stage says what it optimises (`loss`) and how it makes an image (`synthesise`).
+
+    Validation, test and prediction are the same for all: images in physical units, per patient. `val/balanced_mae`
+    (see `metrics.balanced_mae`) is what checkpoints are chosen by.
+
+    Args:
+        spec: `DataSpec.to_plain()` of the data; the command links it from the DataModule.
+        optimizer: parameters → optimiser; only parameters that are trained are passed.
+        lr_scheduler: optimiser → learning-rate schedule, stepped after every optimiser step.
+    """
+
+    stage: ClassVar[str]
+    starts_from: ClassVar[Mapping[str, str]]
+    """Stage of a base checkpoint → prefix of the weights that are taken from it."""
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        # Checkpoints are loaded with weights_only=True: whatever is not plain data stays out of them.
+        self.remove_ignored_hparams([name for name, value in self.hparams.items() if not _is_plain(value)])
+        self.spec = DataSpec.from_plain(spec)
+        self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
+        self.base: Path | None = None
+        self.val_metrics = PatientMetrics(self.spec)
+        self.test_metrics = PatientMetrics(self.spec)
+
+    @abstractmethod
+    def loss(self, batch: Sample) -> dict[str, Tensor]:
+        """The weighted terms of the objective by name; what is optimised is their sum."""
+
+    @abstractmethod
+    def synthesise(self, batch: Sample) -> Tensor:
+        """(B, Ct, H, W) image in [−1, 1], the same for the same weights, slice and configured seed."""
+
+    def init_from(self, path: str | Path) -> None:
+        """Start from the weights of another stage's checkpoint (its EMA weights where it has them).
+
+        Raises:
+            CheckpointError: missing, of a stage that this one does not start from, or of other networks.
+            SpecMismatch: the base was trained on other channels, scalings or another grid.
+        """
+        checkpoint = read_checkpoint(Path(path))
+        require_compatible(checkpoint, tuple(self.starts_from), self.spec, str(path), type(self).__name__)
+        prefix = self.starts_from[checkpoint["ctp_ldm"]["stage"]]
+        load_exactly(self, checkpoint["state_dict"], prefix, str(path))
+        self.base = Path(path)
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        terms = self.loss(batch)
+        total = torch.stack(list(terms.values())).sum()
+        size = len(batch["case"])
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        return total
+
+    def validation_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        return self._evaluate(batch, self.val_metrics)
+
+    def test_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        return self._evaluate(batch, self.test_metrics)
+
+    def predict_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """(B, Ct, H, W) in physical units, 0 outside the brain."""
+        return self.spec.decode_target(self.synthesise(batch)) * batch["brain"]
+
+    def _evaluate(self, batch: Sample, metrics: PatientMetrics) -> Tensor:
+        prediction = self.predict_step(batch, 0)
+        metrics.update(prediction, self.spec.decode_target(batch["target"]), batch)
+        return prediction
+
+    def on_validation_epoch_end(self) -> None:
+        patients = self.val_metrics.compute()
+        self.val_metrics.reset()
+        self.log_dict({f"val/{name}": value for name, value in mean_over_patients(patients).items()})
+        self.log("val/balanced_mae", balanced_mae(patients, self.spec), prog_bar=True)
+
+    def on_test_epoch_start(self) -> None:
+        self.test_metrics.reset()
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict({f"test/{k}": v for k, v in mean_over_patients(self.test_metrics.compute()).items()})
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.make_lr_scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self.make_lr_scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint.update(ctp_ldm=identity(self.stage, self.spec))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_compatible(checkpoint, (self.stage,), self.spec, "this file", type(self).__name__)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(v) for v in value)
+    return value is None or isinstance(value, str | int | float | bool)

@@ -1,0 +1,92 @@
+"""What a checkpoint says of itself, and starting one stage from another's file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctp_ldm import __version__
+from ctp_ldm.spec import DataSpec
+
+KEY = "ctp_ldm"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used here: missing, of another stage, of other scalings, of another size."""
+
+
+def identity(stage: str, spec: DataSpec) -> dict[str, Any]:
+    """The record that every checkpoint carries under the key `ctp_ldm`."""
+    return {"version": __version__, "stage": stage, "spec": spec.to_plain()}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of this project, tensors and plain data only, without reading all of it into memory.
+
+    Raises:
+        CheckpointError: missing, damaged, not loadable with `weights_only=True`, or not of this project.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} is missing; run the stage that writes it first, or name another one")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many kinds for damaged or malicious files
+        raise CheckpointError(f"checkpoint {path} cannot be loaded as tensors and plain data: {error}") from error
+    if not isinstance(checkpoint, dict) or KEY not in checkpoint or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path} is not a checkpoint of ctp-ldm (no key {KEY!r})")
+    return checkpoint
+
+
+def require_compatible(
+    checkpoint: Mapping[str, Any], stages: tuple[str, ...], spec: DataSpec, name: str, module: str
+) -> None:
+    """Refuse a checkpoint of another stage or of other scalings.
+
+    Args:
+        checkpoint: from `read_checkpoint`, or as Lightning loaded it.
+        stages: the stages that are welcome.
+        spec: of the data that the model will see.
+        name, module: of the checkpoint and the module, for messages.
+
+    Raises:
+        CheckpointError, SpecMismatch
+    """
+    record = checkpoint.get(KEY)
+    if record is None:
+        raise CheckpointError(f"{name} is not a checkpoint of ctp-ldm (no key {KEY!r})")
+    if record["stage"] not in stages:
+        raise CheckpointError(
+            f"{name} is of stage {record['stage']!r}; {module} expects {' or '.join(map(repr, stages))}"
+        )
+    spec.require_same(
+        DataSpec.from_plain(record["spec"]),
+        "the data",
+        f"the checkpoint {name}",
+        "a model can only be used with the channels, scalings and grid it was trained on",
+    )
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], prefix: str, name: str) -> None:
+    """Load every weight under `prefix` from a state dict, no more, no fewer, of the same shapes.
+
+    Raises:
+        CheckpointError: listing what is missing, left over or of another shape.
+    """
+    mine = {k: v for k, v in module.state_dict().items() if k.startswith(prefix)}
+    theirs = {k: v for k, v in state.items() if k.startswith(prefix)}
+    faults = [f"missing in the checkpoint: {k}" for k in mine if k not in theirs]
+    faults += [f"unknown to the model: {k}" for k in theirs if k not in mine]
+    faults += [
+        f"{k}: {tuple(theirs[k].shape)} in the checkpoint, {tuple(mine[k].shape)} in the model"
+        for k in mine
+        if k in theirs and mine[k].shape != theirs[k].shape
+    ]
+    if faults or not theirs:
+        listing = "\n  ".join(faults[:8]) + (f"\n  … and {len(faults) - 8} more" if len(faults) > 8 else "")
+        raise CheckpointError(
+            f"the weights {prefix or 'of'}* in {name} do not fit the model; give both stages the same network config\n"
+            f"  {listing or 'no weight matches'}"
+        )
+    module.load_state_dict(theirs, strict=False)

@@ -1,0 +1,47 @@
+"""Build a diffusers component from the plain dictionary that diffusers itself writes as `config.json`."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+CLASS_KEY = "_class_name"
+
+
+class ConfigError(ValueError):
+    """A component's configuration is wrong: names the key, what was found and what was expected."""
+
+
+def build_component(key: str, config: Mapping[str, Any], classes: Mapping[str, type], **fixed: Any) -> Any:
+    """Instantiate the class that `config["_class_name"]` names.
+
+    diffusers ignores keys it does not know; here they are refused, because a misspelt width is a lost week.
+
+    Args:
+        key: name of the config section, for messages.
+        config: `_class_name` and keyword arguments.
+        classes: name → class that may be named.
+        fixed: arguments that follow from the data and must not be in the config.
+
+    Raises:
+        ConfigError: unknown class, unknown or fixed key, or arguments that the class refuses.
+    """
+    name = config.get(CLASS_KEY)
+    if name not in classes:
+        raise ConfigError(f"{key}.{CLASS_KEY} is {name!r}; expected one of {sorted(classes)}")
+    arguments = {k: v for k, v in config.items() if not k.startswith("_")}
+    known = set(inspect.signature(classes[name]).parameters)
+    faults = []
+    for argument in arguments:
+        if argument in fixed:
+            faults.append(f"{key}.{argument} follows from the data ({fixed[argument]}); remove it")
+        elif argument not in known:
+            near = difflib.get_close_matches(argument, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; {name} knows {sorted(known)}"
+            faults.append(f"{key}.{argument} is not an argument of {name}{hint}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    try:
+        return classes[name](**arguments, **fixed)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"{key}: {name} refuses its arguments: {error}") from error

@@ -1,0 +1,26 @@
+"""What a batch is, for data, modules and callbacks alike."""
+
+from typing import NotRequired, TypedDict
+
+from torch import Tensor
+
+
+class Sample(TypedDict):
+    """One batch of slices (a volume model adds a depth axis D before H).
+
+    H runs from left to right and W from back to front of the head (RAS axes), both on the prepared grid.
+
+    source: (B, Cs, H, W) float in [−1, 1]; outside the brain each channel holds the encoding of physical 0.
+    target: (B, Ct, H, W) float in [−1, 1]; absent where a patient has no MRI.
+    brain: (B, 1, H, W) float in {0, 1}.
+    lesion: (B, 1, H, W) float in {0, 1}; absent where a patient has no lesion mask.
+    case: B patient names.
+    slice_index: (B,) long, position of the slice in its volume, 0 at the feet.
+    """
+
+    source: Tensor
+    target: NotRequired[Tensor]
+    brain: Tensor
+    lesion: NotRequired[Tensor]
+    case: list[str]
+    slice_index: Tensor

@@ -1,0 +1,92 @@
+"""What the numbers of a batch mean: the record that store, checkpoint and config must agree on."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ctp_ldm.scaling import Scaling, scaling_from_plain
+
+
+class SpecMismatch(ValueError):
+    """Data and model (or store and config) mean different things by the same numbers."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of `source` or `target`: its name and the scaling of its values."""
+
+    name: str
+    scaling: Scaling
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Channels with their scalings, and the in-plane grid that slices were brought to.
+
+    source, target: in channel order.
+    spacing: in-plane voxel size in mm.
+    size: (H, W) in voxels.
+    """
+
+    source: tuple[Channel, ...]
+    target: tuple[Channel, ...]
+    spacing: float
+    size: tuple[int, int]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain data for manifests and checkpoints."""
+        return {
+            "source": [{"name": c.name, "scaling": c.scaling.to_plain()} for c in self.source],
+            "target": [{"name": c.name, "scaling": c.scaling.to_plain()} for c in self.target],
+            "spacing": float(self.spacing),
+            "size": [int(n) for n in self.size],
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """Rebuild from `to_plain`."""
+        height, width = plain["size"]
+        return cls(
+            source=tuple(Channel(c["name"], scaling_from_plain(c["scaling"])) for c in plain["source"]),
+            target=tuple(Channel(c["name"], scaling_from_plain(c["scaling"])) for c in plain["target"]),
+            spacing=float(plain["spacing"]),
+            size=(int(height), int(width)),
+        )
+
+    @property
+    def target_names(self) -> list[str]:
+        return [channel.name for channel in self.target]
+
+    def decode_target(self, encoded: Tensor) -> Tensor:
+        """(B, Ct, H, W) in [−1, 1] → the same shape in each channel's unit, float32."""
+        values = encoded.float()
+        return torch.stack([c.scaling.decode(values[:, i]) for i, c in enumerate(self.target)], dim=1)
+
+    def require_same(self, other: "DataSpec", mine: str, theirs: str, remedy: str) -> None:
+        """Refuse to go on where two records differ.
+
+        Args:
+            other: what is compared with this one.
+            mine, theirs: what the two belong to, for the message.
+            remedy: what the user can do.
+
+        Raises:
+            SpecMismatch: naming every difference.
+        """
+        here, there = self.to_plain(), other.to_plain()
+        faults = [f"{key}: {here[key]} ≠ {there[key]}" for key in ("spacing", "size") if here[key] != there[key]]
+        for role in ("source", "target"):
+            ours = {c["name"]: c["scaling"] for c in here[role]}
+            others = {c["name"]: c["scaling"] for c in there[role]}
+            if list(ours) != list(others):
+                faults.append(f"{role} channels: {list(ours)} ≠ {list(others)}")
+            faults += [
+                f"scaling of {role} {name}: {ours[name]} ≠ {others[name]}"
+                for name in ours
+                if name in others and ours[name] != others[name]
+            ]
+        if faults:
+            listing = "\n  ".join(faults)
+            raise SpecMismatch(f"{mine} and {theirs} do not agree ({mine} first):\n  {listing}\n{remedy}")

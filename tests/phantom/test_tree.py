@@ -1,0 +1,170 @@
+"""The files: layout, geometry, determinism, resuming and refusing."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import binary_fill_holes, label
+
+from ctp_ldm.phantom import tree, write_phantom
+
+from .conftest import CASES, SEED
+
+
+def _files(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def _load(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
+    image = nib.Nifti1Image.from_filename(path)
+    return np.asarray(image.dataobj), image
+
+
+def _participants(out: Path) -> list[dict[str, str]]:
+    header, *rows = [line.split("\t") for line in (out / "participants.tsv").read_text().splitlines()]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_layout(phantom: Path) -> None:
+    case = phantom / "derivatives" / "sub-stroke0001"
+    assert sorted(str(p.relative_to(case)) for p in case.rglob("*") if p.is_file()) == [
+        "ses-01/sub-stroke0001_ses-01_space-ncct_ctp.json",
+        "ses-01/sub-stroke0001_ses-01_space-ncct_ctp.nii.gz",
+        "ses-02/sub-stroke0001_ses-02_space-ncct_adc.nii.gz",
+        "ses-02/sub-stroke0001_ses-02_space-ncct_dwi.nii.gz",
+        "ses-02/sub-stroke0001_ses-02_space-ncct_lesion-msk.nii.gz",
+    ]
+    assert len(list((phantom / "derivatives").iterdir())) == CASES
+    assert "imulated" in json.loads((phantom / "dataset_description.json").read_text())["Description"]
+
+
+def test_geometry_agrees_within_and_varies_between_cases(phantom: Path) -> None:
+    orders, oblique, origins = set(), [], set()
+    for index in range(1, CASES + 1):
+        ctp_path, sidecar, *others = tree.case_files(phantom, index)
+        ctp = nib.Nifti1Image.from_filename(ctp_path)
+        times = json.loads(sidecar.read_text())["FrameTimesStart"]
+        assert ctp.shape[3] == len(times)
+        assert np.isclose(ctp.header.get_zooms()[3], times[1] - times[0], atol=1e-3)
+        assert ctp.header.get_xyzt_units() == ("mm", "sec")
+        assert times[0] == 0
+        assert np.all(np.diff(times) > 0)
+        for path in others:
+            image = nib.Nifti1Image.from_filename(path)
+            assert image.shape == ctp.shape[:3]
+            np.testing.assert_array_equal(image.affine, ctp.affine)
+        orders.add(nib.aff2axcodes(ctp.affine))
+        oblique.append(np.rad2deg(nib.affines.obliquity(ctp.affine)).max())
+        origins.add(tuple(ctp.affine[:3, 3]))
+    assert orders == {("L", "A", "S"), ("L", "P", "S"), ("R", "A", "S")}
+    assert 1 < np.max(oblique) < 15
+    assert len(origins) == CASES
+
+
+def test_brain_is_soft_tissue_enclosed_by_bone(phantom: Path) -> None:
+    """Also at 6 mm a skull above 300 HU closes around the brain, with air all around the head."""
+    for index in range(1, CASES + 1):
+        ctp_path, _, _, adc_path, mask_path = tree.case_files(phantom, index)
+        ctp, image = _load(ctp_path)
+        hu = ctp[..., :2].mean(axis=-1)
+        middle = hu.shape[2] // 2
+        bone = hu[..., middle] > 300
+        enclosed = binary_fill_holes(bone) & ~bone
+        soft, count = label(enclosed & (hu[..., middle] > 0) & (hu[..., middle] < 100))
+        assert count >= 1
+        brain = soft == np.bincount(soft.ravel())[1:].argmax() + 1
+        area = brain.sum() * np.prod(image.header.get_zooms()[:2])
+        assert 9_000 < area < 22_000  # mm^2, a brain's section
+        rim = np.concatenate([hu[0].ravel(), hu[-1].ravel(), hu[:, 0].ravel(), hu[:, -1].ravel()])
+        assert rim.max() < -800
+        adc, _ = _load(adc_path)
+        assert np.median(adc[..., middle][brain]) > 600
+        lesion = _load(mask_path)[0][..., middle] > 0
+        assert not np.any(lesion & ~enclosed & ~bone)
+
+
+def test_units(phantom: Path) -> None:
+    for index in range(1, CASES + 1):
+        paths = [path for path in tree.case_files(phantom, index) if path.suffix == ".gz"]
+        ctp, dwi, adc, mask = (_load(path)[0] for path in paths)
+        assert ctp.min() >= -1024
+        assert ctp.max() > 400
+        assert dwi.min() >= 0
+        assert adc.min() >= 0
+        assert 2000 < adc.max() <= 4000
+        assert set(np.unique(mask)) <= {0, 1}
+
+
+def test_participants_tell_the_truth_and_lesion_free_is_empty(phantom: Path) -> None:
+    rows = _participants(phantom)
+    assert [row["participant_id"] for row in rows] == [f"sub-stroke{i:04d}" for i in range(1, CASES + 1)]
+    assert {row["kind"] for row in rows} >= {"lesion-free", "territorial"}
+    assert sum(row["kind"] == "lesion-free" for row in rows) == pytest.approx(0.25 * CASES, abs=1)
+    for index, row in enumerate(rows, start=1):
+        mask, image = _load(tree.case_files(phantom, index)[-1])
+        volume = mask.sum() * np.prod(image.header.get_zooms()) / 1000
+        assert float(row["lesion_ml"]) == pytest.approx(volume, abs=0.01)
+        assert (volume == 0) == (row["kind"] == "lesion-free")
+
+
+def test_same_bytes_with_other_workers_and_number_of_cases(phantom: Path, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "again", cases=3, seed=SEED, size="tiny", workers=2, lesion_free=0.25)
+    first, again = _files(phantom), _files(tmp_path / "again")
+    cases = [name for name in again if name.startswith("derivatives")]
+    assert len(cases) == 15
+    assert all(first[name] == again[name] for name in cases)
+
+
+def test_other_seed_other_patients(phantom: Path, tmp_path: Path) -> None:
+    write_phantom(tmp_path / "other", cases=1, seed=SEED + 1, size="tiny", workers=1, lesion_free=0.25)
+    name = "derivatives/sub-stroke0001/ses-02/sub-stroke0001_ses-02_space-ncct_adc.nii.gz"
+    assert (phantom / name).read_bytes() != (tmp_path / "other" / name).read_bytes()
+
+
+def test_resume_completes_and_keeps(tmp_path: Path) -> None:
+    out = tmp_path / "phantom"
+    write_phantom(out, cases=2, size="tiny", workers=1)
+    whole = _files(out)
+    _, _, dwi, _, _ = tree.case_files(out, 2)
+    dwi.unlink()
+    (out / "participants.tsv").unlink()
+    kept = tree.case_files(out, 1)[0]
+    stamp = kept.stat().st_mtime_ns
+
+    folders = write_phantom(out, cases=2, size="tiny", workers=1)
+
+    assert _files(out) == whole
+    assert kept.stat().st_mtime_ns == stamp
+    assert [folder.name for folder in folders] == ["sub-stroke0001", "sub-stroke0002"]
+
+
+def test_refuses_foreign_folders(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not empty"):
+        write_phantom(tmp_path, cases=1, size="tiny")
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+    bids = tmp_path / "bids"
+    bids.mkdir()
+    (bids / "dataset_description.json").write_text('{"Name": "patients"}')
+    with pytest.raises(FileExistsError, match="another dataset"):
+        write_phantom(bids, cases=1, size="tiny")
+    with pytest.raises(NotADirectoryError, match=r"notes\.txt"):
+        write_phantom(tmp_path / "notes.txt", cases=1, size="tiny")
+
+
+def test_refuses_a_phantom_with_other_settings(phantom: Path) -> None:
+    with pytest.raises(FileExistsError, match="settings"):
+        write_phantom(phantom, cases=1, seed=SEED, size="tiny", lesion_free=0.5)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"cases": 0}, {"seed": -1}, {"size": "huge"}, {"workers": 0}, {"lesion_free": 1.2}]
+)
+def test_bad_arguments_are_named(tmp_path: Path, arguments: dict[str, object]) -> None:
+    (name, value) = next(iter(arguments.items()))
+    with pytest.raises(ValueError, match=rf"{name}: found {value!r}, expected"):
+        write_phantom(tmp_path / "out", **arguments)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
