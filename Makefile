@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## run the whole pipeline on a digital phantom, into runs/demo
-	$(BIN)/ctp-ldm demo --out runs/demo
+	$(BIN)/ctp-ldm demo
 
 test: $(STAMP)  ## run the tests that take seconds
 	$(PYTEST)

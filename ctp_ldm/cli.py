@@ -17,7 +17,7 @@ STAGES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. What is wrong with the input is printed in words, without a traceback (`CTP_LDM_DEBUG=1` for one)."""
+    """Entry point. Bad input is answered in words; `CTP_LDM_DEBUG=1` shows the traceback too."""
     try:
         run(sys.argv[1:] if arguments is None else arguments)
     except (ValueError, FileNotFoundError) as error:

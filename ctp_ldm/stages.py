@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -68,13 +68,11 @@ class StageCLI(LightningCLI):
             default=None,
             help="Checkpoint of the stage before. Its weights start this stage; only used by fit, not when resuming.",
         )
-        parser.link_arguments(
-            "data.spec", "model.init_args.spec", compute_fn=DataSpec.to_plain, apply_on="instantiate"
-        )
+        parser.link_arguments("data.spec", "model.init_args.spec", compute_fn=DataSpec.to_plain, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Without Lightning's warning about arguments that did not come from `sys.argv`."""
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(cast(list[str], args))
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's hyperparameters silently override config and command line (#21455)."""

@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class EMA(WeightAveraging):
-    """Validation, checkpoints and the next stage use averaged weights; decay min(decay, (1 + n) / (10 + n)) after n steps.
+    """Validation, checkpoints and the next stage use averaged weights.
 
-    The warm-up is that of the published latent diffusion code: a short run is not held at its first weights. A
+    After n steps the decay is min(decay, (1 + n) / (10 + n)). The warm-up is that of the published latent diffusion code: a short run is not held at its first weights. A
     checkpoint's `state_dict` is the average; training resumes from `current_model_state`.
 
     Args:
@@ -31,14 +31,12 @@ class EMA(WeightAveraging):
 
         super().__init__(avg_fn=average)
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Outside fit there is nothing to restore: the checkpoint's `state_dict` is the average."""
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Until the first update the average is the model, with what was loaded or estimated after the copy was made."""
+        """Until the first update the average is the model, with what was loaded or estimated after it was copied."""
         if self._average_model is not None and int(self._average_model.n_averaged) == 0:
             self._average_model.module.load_state_dict(pl_module.state_dict())

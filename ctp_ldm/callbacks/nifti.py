@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,14 +87,16 @@ class NIfTIWriter(BasePredictionWriter):
             partial = path.with_name(f".{path.name}")
             nib.save(volume, partial)
             sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-            _write_json(sidecar, {**self._provenance, "Case": case, "Channel": channel.name, "Units": channel.scaling.unit})
-            os.replace(partial, path)
+            _write_json(
+                sidecar, {**self._provenance, "Case": case, "Channel": channel.name, "Units": channel.scaling.unit}
+            )
+            partial.replace(path)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     partial = path.with_name(f".{path.name}")
     partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _sha256(path: Path) -> str:

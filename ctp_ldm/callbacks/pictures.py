@@ -51,9 +51,8 @@ class Pictures(L.Callback):
         panels = {case: arrays for case, (_, arrays) in self._chosen.items()}
         self._draw(trainer, pl_module, "test")
         folder = Path(trainer.default_root_dir) / "pictures"
-        np.savez_compressed(
-            folder / "test.npz", **{f"{case}/{name}": a for case, arrays in panels.items() for name, a in arrays.items()}
-        )
+        drawn: dict[str, Any] = {f"{case}/{name}": a for case, arrays in panels.items() for name, a in arrays.items()}
+        np.savez_compressed(folder / "test.npz", **drawn)
         self._chosen.clear()
 
     def _collect(self, spec: DataSpec, prediction: Tensor, batch: Sample) -> None:

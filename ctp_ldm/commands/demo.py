@@ -2,10 +2,27 @@
 
 from pathlib import Path
 
-CASES = 48
+from ctp_ldm.commands.compare import compare
+from ctp_ldm.commands.phantom import phantom
+from ctp_ldm.commands.prepare import prepare
+from ctp_ldm.stages import run_stage
+
+ROOT = Path("runs/demo")
+BASE = ["--config", "demo/diffusion.yaml"]
+POSTTRAIN = ["--config", "demo/posttrain.yaml"]
+CONTROL = [*POSTTRAIN, "--config", "demo/control.yaml"]
+STAGES = [
+    ["fit", "--config", "demo/autoencoder.yaml"],
+    ["fit", *BASE],
+    ["fit", *CONTROL],
+    ["fit", *POSTTRAIN],
+    ["test", *BASE],
+    ["test", *CONTROL],
+    ["test", *POSTTRAIN],
+]
 
 
-def demo(cases: int = CASES, seed: int = 0) -> None:
+def demo(cases: int = 40, seed: int = 0) -> None:
     """Run the whole system on simulated patients, on two CPU cores, in about ten minutes.
 
     Everything lies under runs/demo; an interrupted demo goes on where it was.
@@ -14,28 +31,22 @@ def demo(cases: int = CASES, seed: int = 0) -> None:
         cases: simulated patients.
         seed: of the patients.
     """
-    # Here, because the command line imports the commands.
-    from ctp_ldm.cli import run
-
-    root = Path("runs/demo")
-    steps: list[list[str]] = [
-        ["phantom", str(root / "phantom"), "--cases", str(cases), "--seed", str(seed), "--size", "small"],
-        ["prepare", str(root / "phantom"), str(root / "store"), "--spacing", "2", "--size", "[96, 112]"],
-        ["fit", "--config", "demo/autoencoder.yaml"],
-        ["fit", "--config", "demo/diffusion.yaml"],
-        ["fit", "--config", "demo/posttrain.yaml", "--config", "demo/control.yaml"],
-        ["fit", "--config", "demo/posttrain.yaml"],
-        ["test", "--config", "demo/diffusion.yaml"],
-        ["test", "--config", "demo/posttrain.yaml", "--config", "demo/control.yaml"],
-        ["test", "--config", "demo/posttrain.yaml"],
-    ]
-    for i, step in enumerate(steps, 1):
-        print(f"\n[{i}/{len(steps) + 1}] ctp-ldm {' '.join(step)}", flush=True)
-        run(step)
-    runs = [str(root / name) for name in ("diffusion", "control", "posttrain")]
-    print(f"\n[{len(steps) + 1}/{len(steps) + 1}] ctp-ldm compare {' '.join(runs)}", flush=True)
-    run(["compare", f"[{', '.join(runs)}]", str(root / "comparison")])
+    simulated, store, comparison = ROOT / "phantom", ROOT / "store", ROOT / "comparison"
+    _say(1, f"phantom {simulated} --cases {cases} --seed {seed} --size small")
+    phantom(simulated, cases=cases, seed=seed, size="small")
+    _say(2, f"prepare {simulated} {store} --spacing 3 --size '[64, 80]'")
+    prepare(simulated, store, spacing=3.0, size=(64, 80))
+    for number, stage in enumerate(STAGES, 3):
+        _say(number, " ".join(stage))
+        run_stage(stage)
+    runs = [ROOT / name for name in ("diffusion", "control", "posttrain")]
+    _say(len(STAGES) + 3, f"compare '[{', '.join(map(str, runs))}]' {comparison}")
+    compare(runs, comparison)
     print(
-        f"\nEverything is in {root}. This is a small model of simulated patients: it shows that the system runs, and "
-        "claims no winner beyond the intervals above."
+        f"\nEverything is in {ROOT}. These are small models of simulated patients: the demo shows that the system "
+        "runs, and claims no winner beyond the intervals above."
     )
+
+
+def _say(number: int, command: str) -> None:
+    print(f"\n[{number}/{len(STAGES) + 3}] ctp-ldm {command}", flush=True)

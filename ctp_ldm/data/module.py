@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ctp_ldm.data.augment import PublishedAugmentation
 from ctp_ldm.data.brain import ct_brain_mask, foreground_mask
 from ctp_ldm.data.cases import ISLES24, Layout
+from ctp_ldm.data.phases import precontrast
 from ctp_ldm.data.preparation import Settings
 from ctp_ldm.data.prepare import prepare
 from ctp_ldm.data.quantities import ApparentDiffusion, CTPerfusion, Quantity, RelativeDWI
@@ -122,8 +123,8 @@ class TranslationDataModule(L.LightningDataModule):
         empty = [part for part in needed if not self.parts[part]]
         if empty:
             raise SplitError(
-                f"no patients for {' and '.join(empty)}: {self.store_path} has {len(complete)} patients with MRI and lesion "
-                f"mask (of {len(self._records)}), divided by {self.split}; prepare more cases or change data.split"
+                f"no patients for {' and '.join(empty)}: {self.store_path} has {len(complete)} patients with MRI and "
+                f"lesion mask (of {len(self._records)}), divided by {self.split}; prepare more or change data.split"
             )
         self.parts["val"] = self.parts["val"][: self.validation_cases]
         self.parts["predict"] = self.parts["test"]
@@ -213,6 +214,5 @@ class CTPToDiffusionMRI(TranslationDataModule):
         """By HU and connected components, from the mean of the frames before contrast."""
         ctp = volumes["ctp"]
         assert ctp.times is not None
-        before = ctp.values[..., ctp.times <= ctp.times[0] + cls.sources["ctp"].baseline].mean(axis=-1)  # type: ignore[attr-defined]
+        before = precontrast(ctp.values, ctp.times, CTPerfusion().baseline)
         return ct_brain_mask(before, nib.affines.voxel_sizes(ctp.affine))
-

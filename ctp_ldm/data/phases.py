@@ -31,10 +31,15 @@ def baseline_and_phases(
             f"the perfusion series has {len(seconds)} frames over {seconds[-1]:.1f} s; expected at least 8 frames and "
             f"{span / 2:.1f} s: too short to see a bolus (if the times are wrong give --frame-interval)"
         )
-    before = series[..., seconds <= baseline].mean(axis=-1)
+    before = precontrast(series, times, baseline)
     enhancement = np.empty((phases, *series.shape[:3]), dtype=np.float32)
     for phase, time in enumerate(np.clip(interval * np.arange(1, phases + 1), 0.0, seconds[-1])):
         right = int(np.clip(np.searchsorted(seconds, time), 1, len(seconds) - 1))
         share = (time - seconds[right - 1]) / (seconds[right] - seconds[right - 1])
         enhancement[phase] = (1 - share) * series[..., right - 1] + share * series[..., right] - before
-    return before.astype(np.float32), enhancement
+    return before, enhancement
+
+
+def precontrast(series: np.ndarray, times: np.ndarray, baseline: float) -> np.ndarray:
+    """(X, Y, Z) float32: the mean of the frames within `baseline` seconds of the first, before contrast arrives."""
+    return np.asarray(series[..., times - times[0] <= baseline].mean(axis=-1), dtype=np.float32)

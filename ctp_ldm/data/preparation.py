@@ -99,9 +99,9 @@ def _read(case: Case, task: Task, settings: Settings, faults: list[str]) -> dict
         except DataFault as error:
             faults.append(str(error))
     reference = volumes.get(next(iter(task.sources)))
-    for volume in volumes.values() if reference else ():
+    for volume in volumes.values():
         try:
-            require_same_grid(volume, reference)
+            require_same_grid(volume, reference or volume)
         except DataFault as error:
             faults.append(str(error))
     return volumes
@@ -129,9 +129,7 @@ def _encode(
     return None if faults else np.stack(encoded, axis=1)
 
 
-def _encode_channel(
-    channel: Channel, physical: np.ndarray, brain_slices: np.ndarray, geometry: Geometry
-) -> np.ndarray:
+def _encode_channel(channel: Channel, physical: np.ndarray, brain_slices: np.ndarray, geometry: Geometry) -> np.ndarray:
     scaling = channel.scaling
     return np.where(brain_slices, scaling.encode(geometry.to_grid(physical)), scaling.background).astype(np.float32)
 

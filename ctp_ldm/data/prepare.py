@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def check(root: Path, task: Task, layout: Layout, settings: Settings, workers: i
     cases, faults = find_cases(layout, root, task.roles)
     done, more = _each(cases, _Check(task, settings), workers, "check")
     if faults + more:
-        raise DataFaults(faults + more, f"{len(done)} of {len(done) + len({f.case for f in faults + more})} cases are good")
+        raise DataFaults(
+            faults + more, f"{len(done)} of {len(done) + len({f.case for f in faults + more})} cases are good"
+        )
     return sorted(done)
 
 
@@ -108,7 +111,7 @@ def _each(
     bar = tqdm(total=len(cases), desc=title, unit="case", disable=not cases)
     if workers <= 1 or len(cases) <= 1:
         for case in cases:
-            _collect(case, lambda case=case: work(case), results, faults)
+            _collect(case, partial(work, case), results, faults)
             bar.update()
     else:
         # spawn: a process that has started torch threads must not be forked.

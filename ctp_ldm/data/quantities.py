@@ -144,8 +144,8 @@ class ApparentDiffusion(Quantity):
             if 300.0 <= median * factor <= 2000.0:
                 return (volume.values * factor).clip(0.0, None).astype(np.float32)[None]
         raise DataFault(
-            f"{volume.path} has a median of {median:.3g} in the brain; expected 300–2000 in 10⁻⁶ mm²/s, 0.3–2 in 10⁻³ or "
-            "0.0003–0.002 in mm²/s: check that it is an ADC map and that the brain mask fits"
+            f"{volume.path} has a median of {median:.3g} in the brain; expected 300–2000 in 10⁻⁶ mm²/s, 0.3–2 in 10⁻³ "
+            "or 0.0003–0.002 in mm²/s: check that it is an ADC map and that the brain mask fits"
         )
 
 
@@ -174,7 +174,7 @@ class RelativeDWI(Quantity):
         median = float(np.median(volume.values[reference]))
         if not median > 0:
             raise DataFault(
-                f"{volume.path} has a median of {median:.3g} in normal brain; expected a positive signal: check that it is "
-                "a DWI and that the brain mask fits"
+                f"{volume.path} has a median of {median:.3g} in normal brain; expected a positive signal: check that "
+                "it is a DWI and that the brain mask fits"
             )
         return (volume.values / median).clip(0.0, None).astype(np.float32)[None]

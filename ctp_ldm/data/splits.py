@@ -75,7 +75,9 @@ class ListedSplit(Split):
             listed = json.loads(Path(self.path).read_text())
             parts = {part: [str(name) for name in listed[part]] for part in PARTS}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SplitError(f"{self.path}: expected a JSON object with lists train, val and test ({error!r})") from error
+            raise SplitError(
+                f"{self.path}: expected a JSON object with lists train, val and test ({error!r})"
+            ) from error
         everyone = [name for part in PARTS for name in parts[part]]
         unknown = sorted(set(everyone) - set(names))
         twice = sorted({name for name in everyone if everyone.count(name) > 1})

@@ -10,7 +10,6 @@ DWI, a hundredth of the noise.
 """
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,4 +187,4 @@ class StoreWriter:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)
+    temporary.replace(path)

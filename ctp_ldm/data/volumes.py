@@ -4,6 +4,7 @@ import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -51,7 +52,7 @@ def read_volume(path: Path, dimensions: int = 3, frame_interval: float | None = 
     if not path.is_file():
         raise DataFault(f"{path} is missing")
     try:
-        image = nib.load(path)
+        image = cast(nib.nifti1.Nifti1Image, nib.load(path))
         values = np.asarray(image.dataobj, dtype=np.float32)
     except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataFault(f"{path} cannot be read as NIfTI ({error}); replace the file") from error
@@ -63,9 +64,11 @@ def read_volume(path: Path, dimensions: int = 3, frame_interval: float | None = 
     broken = values.size - int(np.isfinite(values).sum())
     if broken:
         raise DataFault(f"{path} has {broken} non-finite voxels of {values.size}; expected none: repair or exclude it")
-    affine = np.asarray(image.affine, dtype=float)
+    affine = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise DataFault(f"{path} has a singular affine {affine.tolist()}; expected an invertible one: repair its header")
+        raise DataFault(
+            f"{path} has a singular affine {affine.tolist()}; expected an invertible one: repair its header"
+        )
     times = _frame_times(image, path, values.shape[-1], frame_interval) if dimensions == 4 else None
     return Volume(*to_ras(values, affine), affine, path, times)
 
@@ -75,7 +78,7 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
-def _frame_times(image: nib.spatialimages.SpatialImage, path: Path, frames: int, interval: float | None) -> np.ndarray:
+def _frame_times(image: nib.nifti1.Nifti1Image, path: Path, frames: int, interval: float | None) -> np.ndarray:
     sidecar = sidecar_of(path)
     if sidecar.is_file():
         try:
@@ -86,8 +89,8 @@ def _frame_times(image: nib.spatialimages.SpatialImage, path: Path, frames: int,
         if times is not None:
             if times.shape != (frames,) or not np.isfinite(times).all() or not (np.diff(times) > 0).all():
                 raise DataFault(
-                    f"{sidecar}: FrameTimesStart has {times.size} values; expected {frames} increasing seconds, one for "
-                    f"each frame of {path.name}"
+                    f"{sidecar}: FrameTimesStart has {times.size} values; expected {frames} increasing seconds, one "
+                    f"for each frame of {path.name}"
                 )
             return times
     if interval is None:
@@ -118,6 +121,6 @@ def require_same_grid(volume: Volume, reference: Volume) -> None:
     distance = float(np.abs((volume.affine - reference.affine) @ corners).max())
     if distance > GRID_TOLERANCE_MM:
         raise DataFault(
-            f"{volume.path} and {reference.path.name} have the same shape but their corners lie {distance:.3g} mm apart "
-            f"(tolerance {GRID_TOLERANCE_MM:g} mm); co-register and resample it"
+            f"{volume.path} and {reference.path.name} have the same shape but their corners lie {distance:.3g} mm "
+            f"apart (tolerance {GRID_TOLERANCE_MM:g} mm); co-register and resample it"
         )

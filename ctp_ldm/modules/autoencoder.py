@@ -63,6 +63,6 @@ class AutoencoderModule(TranslationModule):
         if error is not None and error > ADC_GATE:
             rank_zero_warn(
                 f"the autoencoder's lesion ADC error is {error:.0f} × 10⁻⁶ mm²/s, above the gate of {ADC_GATE:.0f}: a "
-                "diffusion model on these latents cannot show what lesion-aware post-training does; train longer, or use "
-                "more latent channels or a smaller factor"
+                "diffusion model on these latents cannot show what lesion-aware post-training does; train longer, "
+                "or use more latent channels or a smaller factor"
             )

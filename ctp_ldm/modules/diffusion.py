@@ -155,7 +155,9 @@ class LatentDiffusionModule(TranslationModule):
         mean = total / count
         deviation = (squares / count - mean**2).clamp(min=0).sqrt()
         if not (deviation > 1e-6).all():
-            raise ConfigError(f"the latents' deviation is {deviation.tolist()}; expected above 0: train the autoencoder first")
+            raise ConfigError(
+                f"the latents' deviation is {deviation.tolist()}; expected above 0: train the autoencoder first"
+            )
         self.latent_mean.copy_(mean.view(1, -1, 1, 1))
         self.latent_std.copy_(deviation.view(1, -1, 1, 1))
 
@@ -169,6 +171,6 @@ class LatentDiffusionModule(TranslationModule):
         factor = self.autoencoder.factor * 2 ** (len(self.denoiser.config["block_out_channels"]) - 1)
         if any(n % factor for n in self.spec.size):
             raise ConfigError(
-                f"data.size {list(self.spec.size)} is not divisible by {factor} (autoencoder {self.autoencoder.factor} × "
-                f"denoiser {factor // self.autoencoder.factor}); choose multiples of {factor}"
+                f"data.size {list(self.spec.size)} is not divisible by {factor} (autoencoder {self.autoencoder.factor} "
+                f"× denoiser {factor // self.autoencoder.factor}); choose multiples of {factor}"
             )

@@ -55,7 +55,7 @@ class ImageAutoencoder(nn.Module):
             save_memory: recompute activations in the backward pass; neither diffusers model can do so by itself.
         """
         if save_memory and torch.is_grad_enabled():
-            return checkpoint(lambda z: self.net.decode(z).sample, latents, use_reentrant=False)  # type: ignore[return-value]
+            return checkpoint(lambda z: self.net.decode(z).sample, latents, use_reentrant=False)
         return self.net.decode(latents).sample
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:

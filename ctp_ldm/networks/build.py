@@ -26,9 +26,9 @@ def build_component(key: str, config: Mapping[str, Any], classes: Mapping[str, t
     Raises:
         ConfigError: unknown class, unknown or fixed key, or arguments that the class refuses.
     """
-    name = config.get(CLASS_KEY)
+    name = str(config.get(CLASS_KEY))
     if name not in classes:
-        raise ConfigError(f"{key}.{CLASS_KEY} is {name!r}; expected one of {sorted(classes)}")
+        raise ConfigError(f"{key}.{CLASS_KEY} is {name}; expected one of {sorted(classes)}")
     arguments = {k: v for k, v in config.items() if not k.startswith("_")}
     known = set(inspect.signature(classes[name]).parameters)
     faults = []

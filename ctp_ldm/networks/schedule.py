@@ -45,13 +45,13 @@ def build_scheduler(config: Mapping[str, Any], steps: int) -> SchedulerMixin:
         faults.append(f"scheduler.prediction_type is {prediction!r}; expected one of {list(PREDICTIONS)}")
     if zero_snr and prediction == "epsilon":
         faults.append(
-            "scheduler.rescale_betas_zero_snr with prediction_type epsilon: at the last timestep the input is pure noise "
-            "and says nothing of the image, x0 = noise / 0; use v_prediction or sample"
+            "scheduler.rescale_betas_zero_snr with prediction_type epsilon: at the last timestep the input is pure "
+            "noise and says nothing of the image, x0 = noise / 0; use v_prediction or sample"
         )
     if zero_snr and spacing != "trailing":
         faults.append(
-            f"scheduler.rescale_betas_zero_snr with timestep_spacing {spacing!r}: sampling would start from pure noise at "
-            "a timestep that never saw pure noise in training; use trailing"
+            f"scheduler.rescale_betas_zero_snr with timestep_spacing {spacing!r}: sampling would start from pure noise "
+            "at a timestep that never saw pure noise in training; use trailing"
         )
     if not 1 <= steps <= found["num_train_timesteps"]:
         faults.append(f"steps is {steps}; expected 1 to num_train_timesteps ({found['num_train_timesteps']})")

@@ -1,5 +1,6 @@
 """Runs on the same patients, side by side."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ctp_ldm.metrics import Interval, bootstrap_mean
+from ctp_ldm.metrics import bootstrap_mean
 from ctp_ldm.panels import Panel, Row, draw_rows, source_panel, window
 
 
@@ -74,8 +75,9 @@ def _read(run: Path) -> pd.DataFrame:
     return pd.read_csv(path, index_col="case", dtype={"case": str}).sort_index()
 
 
-def _text(value: Interval) -> str:
-    return f"{value.mean:.4g} [{value.low:.4g}, {value.high:.4g}]"
+def _text(values: Sequence[float]) -> str:
+    mean, low, high = values
+    return f"{mean:.4g}" if math.isnan(low) else f"{mean:.4g} [{low:.4g}, {high:.4g}]"
 
 
 def _cells(result: pd.DataFrame, first: str) -> tuple[list[str], list[list[str]]]:
@@ -84,12 +86,9 @@ def _cells(result: pd.DataFrame, first: str) -> tuple[list[str], list[list[str]]
     rows = []
     for metric, group in result.groupby("metric", sort=False):
         by_run = group.set_index("run")
-        means = [_text(Interval(*by_run.loc[label, ["mean", "low", "high"]], 0)) for label in labels]
-        changes = [
-            _text(Interval(*by_run.loc[label, ["difference", "difference_low", "difference_high"]], 0))
-            for label in labels
-            if label != first
-        ]
+        means = [_text(by_run.loc[label, ["mean", "low", "high"]]) for label in labels]
+        differences = ["difference", "difference_low", "difference_high"]
+        changes = [_text(by_run.loc[label, differences]) for label in labels if label != first]
         rows.append([str(metric), str(by_run["patients"].iloc[0]), *means, *changes])
     return heading, rows
 
