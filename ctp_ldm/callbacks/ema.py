@@ -10,8 +10,9 @@ from torch import Tensor
 class EMA(WeightAveraging):
     """Validation, checkpoints and the next stage use averaged weights.
 
-    After n steps the decay is min(decay, (1 + n) / (10 + n)). The warm-up is that of the published latent diffusion code: a short run is not held at its first weights. A
-    checkpoint's `state_dict` is the average; training resumes from `current_model_state`.
+    After n steps the decay is min(decay, (1 + n) / (10 + n)). The warm-up is that of the published latent diffusion
+    code: a short run is not held at its first weights. A checkpoint's `state_dict` is the average; training resumes
+    from `current_model_state`.
 
     Args:
         decay: of the average, below 1.
