@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Compose, RandAffined, RandFlipd
 
 
@@ -38,4 +39,5 @@ class PublishedAugmentation:
         """One slice's arrays, each (C, H, W); draws from torch's generator, which Lightning seeds per worker."""
         self._transform.set_random_state(seed=int(torch.randint(2**31 - 1, ())))
         moved = self._transform(sample)
-        return {key: torch.as_tensor(value) for key, value in moved.items()}
+        # MONAI hands back its own tensor class, which would go on through collation into the network.
+        return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in moved.items()}

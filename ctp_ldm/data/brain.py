@@ -31,8 +31,10 @@ def ct_brain_mask(hu: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
         DataFault: no brain found, or one of implausible size (volume 60–2300 mL, largest slice 25–330 cm²).
     """
     background, share = _constant_background(hu)
-    if share > 0.2 and (hu > BONE_HU).mean() < 0.002:
-        mask = _fill_slices(_largest(hu != background))
+    foreground = hu != background
+    # A skull is more than a tenth of a head; the rim of a stripped brain may still hold some partial bone.
+    if share > 0.2 and (hu > BONE_HU).sum() <= 0.05 * foreground.sum():
+        mask = _fill_slices(_largest(foreground))
     else:
         mask = _inside_skull(hu, voxel_sizes)
     _require_plausible(mask, voxel_sizes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 
 class DataFault(ValueError):
@@ -23,6 +24,10 @@ class DataFaults(ValueError):
     """Every fault of a data set, in one error."""
 
     def __init__(self, faults: Iterable[CaseFault], remedy: str) -> None:
-        self.faults = list(faults)
+        self.faults, self.remedy = list(faults), remedy
         listing = "\n  ".join(str(fault) for fault in self.faults)
         super().__init__(f"{len(self.faults)} fault(s):\n  {listing}\n{remedy}")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[list[CaseFault], str]]:
+        # An exception is pickled with its message alone, which would not come back from a worker process.
+        return type(self), (self.faults, self.remedy)

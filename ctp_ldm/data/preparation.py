@@ -120,7 +120,9 @@ def _encode(
         try:
             values = quantity.convert(role, volumes, brain)
         except DataFault as error:
-            faults.append(str(error))
+            # Relative DWI reads the ADC map too: what is wrong with that is said once.
+            if str(error) not in faults:
+                faults.append(str(error))
             continue
         encoded += [
             _encode_channel(channel, physical, brain_slices, geometry)

@@ -15,6 +15,7 @@ from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.preparation import Settings, prepare_case
 from ctp_ldm.data.store import CaseRecord, SliceStore, StoreWriter
 from ctp_ldm.data.task import Task
+from ctp_ldm.data.volumes import sidecar_of
 
 
 def check(root: Path, task: Task, layout: Layout, settings: Settings, workers: int = 2) -> list[str]:
@@ -61,7 +62,7 @@ def prepare(
     """
     cases, faults = find_cases(layout, root, task.roles)
     writer = StoreWriter(store, task.spec(settings.spacing, settings.size))
-    origins = {case.name: _origin(case, settings) for case in cases}
+    origins = {case.name: _origin(case, task, settings) for case in cases}
     there = {case.name: writer.finished(case.name, origins[case.name]) for case in cases}
     kept = {name: record for name, record in there.items() if record is not None}
     todo = [case for case in cases if case.name not in kept]
@@ -77,13 +78,18 @@ def prepare(
     return writer.finish(records), faults
 
 
-def _origin(case: Case, settings: Settings) -> dict[str, Any]:
+def _origin(case: Case, task: Task, settings: Settings) -> dict[str, Any]:
     """What a prepared case was made from: when this changes it is made anew."""
     files = {}
     for role, path in sorted(case.files.items()):
-        state = path.stat()
-        files[role] = [str(path.resolve()), state.st_size, state.st_mtime_ns]
-    return {"files": files, "settings": {**asdict(settings), "size": list(settings.size)}}
+        states = [p.stat() for p in (path, sidecar_of(path)) if p.is_file()]
+        files[role] = [str(path.resolve()), *(n for s in states for n in (s.st_size, s.st_mtime_ns))]
+    return {
+        "files": files,
+        # More than the channels tell: the seconds between phases, for one.
+        "task": {role: repr(quantity) for role, quantity in {**task.sources, **task.targets}.items()},
+        "settings": {**asdict(settings), "size": list(settings.size)},
+    }
 
 
 class _Check:

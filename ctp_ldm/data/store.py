@@ -87,7 +87,9 @@ class SliceStore:
                 )
             self.spec = DataSpec.from_plain(content["spec"])
             self.records = {r["name"]: CaseRecord.from_plain(r) for r in content["cases"]}
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except StoreError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StoreError(f"{manifest} is damaged ({error!r}); run ctp-ldm prepare again") from error
         self._open: dict[tuple[str, str], np.ndarray] = {}
 
@@ -134,6 +136,8 @@ class StoreWriter:
                 )
         self._cases.mkdir(parents=True, exist_ok=True)
         _write_json(header, mine)
+        # Cases may be written anew from here on: until `finish` an earlier manifest would describe other arrays.
+        (self.path / MANIFEST).unlink(missing_ok=True)
         for leftover in self._cases.glob(".*"):
             shutil.rmtree(leftover)
 

@@ -9,12 +9,15 @@ from typing import cast
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.geometry import to_ras
 
 GRID_TOLERANCE_MM = 1e-3
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+# What nibabel and numpy raise for damaged headers, truncated data, absurd dimensions and colours instead of numbers.
+_UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, TypeError, MemoryError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ def read_volume(path: Path, dimensions: int = 3, frame_interval: float | None = 
     try:
         image = cast(nib.nifti1.Nifti1Image, nib.load(path))
         values = np.asarray(image.dataobj, dtype=np.float32)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataFault(f"{path} cannot be read as NIfTI ({error}); replace the file") from error
+    except _UNREADABLE as error:
+        raise DataFault(f"{path} cannot be read as NIfTI ({error!r}); replace the file") from error
     while values.ndim > dimensions and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim != dimensions:

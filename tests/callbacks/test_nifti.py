@@ -1,0 +1,109 @@
+"""Predictions as NIfTI in the geometry of the input: a tilted volume whose first axis runs to the left."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from samples import SIZE, ToyData, autoencoder, diffusion, oblique_las, random_batch, select, trainer
+from torch import Tensor
+
+from ctp_ldm.callbacks import NIfTIWriter
+from ctp_ldm.modules import TranslationModule
+from ctp_ldm.sample import Sample
+
+DEPTH = 6
+
+
+def predict(module: TranslationModule, data: ToyData, folder: Path, **arguments: Any) -> Path:
+    run = trainer(folder, callbacks=[NIfTIWriter()])
+    run.predict(module, datamodule=data, return_predictions=False, **arguments)
+    return folder / "predictions"
+
+
+@pytest.fixture
+def two_cases() -> Sample:
+    """Slices 1–3 of two cases, alternating."""
+    batch = random_batch(6)
+    batch["case"] = ["a", "b"] * 3
+    batch["slice_index"] = torch.tensor([1, 1, 2, 2, 3, 3])
+    return batch
+
+
+def physical(module: TranslationModule, batch: Sample) -> Tensor:
+    with torch.no_grad():
+        return module.eval().predict_step(batch, 0)
+
+
+def test_volumes_have_the_shape_and_affine_of_the_input_and_values_at_their_place(
+    two_cases: Sample, tmp_path: Path
+) -> None:
+    module = autoencoder()
+    batches = [select(two_cases, [0, 1, 2]), select(two_cases, [3, 4]), select(two_cases, [5])]
+    folder = predict(module, ToyData(*batches, depth=DEPTH), tmp_path)
+    expected = physical(module, two_cases).numpy()
+    for offset, case in enumerate("ab"):
+        for channel, name in enumerate(("dwi", "adc")):
+            volume = nib.load(folder / case / f"{case}_desc-synthetic_{name}.nii.gz")
+            assert volume.shape == (*SIZE, DEPTH)
+            np.testing.assert_allclose(volume.affine, oblique_las(), atol=1e-5)
+            values = volume.get_fdata()
+            for z in (1, 2, 3):
+                # The grid runs to the right, the file to the left.
+                slice_ = expected[2 * (z - 1) + offset, channel][::-1]
+                np.testing.assert_allclose(values[:, :, z], slice_, rtol=1e-5, atol=1e-5)
+            assert not values[:, :, [0, 4, 5]].any()
+            assert values.any()
+
+
+def test_headers_say_where_and_what_it_is(two_cases: Sample, tmp_path: Path) -> None:
+    folder = predict(autoencoder(), ToyData(two_cases), tmp_path)
+    header = nib.load(folder / "a" / "a_desc-synthetic_adc.nii.gz").header
+    assert header.get_xyzt_units()[0] == "mm"
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
+    np.testing.assert_allclose(header.get_qform(), oblique_las(), atol=1e-4)
+    assert b"synthetic" in bytes(header["descrip"])
+    assert header.get_data_dtype() == np.float32
+
+
+def test_sidecars_name_unit_model_checkpoint_and_sampling(two_cases: Sample, tmp_path: Path) -> None:
+    module = diffusion(sampling_seed=5, steps=3)
+    run = trainer(tmp_path)
+    run.strategy.connect(module)
+    run.save_checkpoint(tmp_path / "best.ckpt")
+    folder = predict(module, ToyData(two_cases), tmp_path, ckpt_path=tmp_path / "best.ckpt", weights_only=True)
+    sidecars = {
+        name: json.loads((folder / "b" / f"b_desc-synthetic_{name}.json").read_text()) for name in ("dwi", "adc")
+    }
+    assert {name: sidecar["Units"] for name, sidecar in sidecars.items()} == {"dwi": "relative", "adc": "10⁻⁶ mm²/s"}
+    adc = sidecars["adc"]
+    assert (adc["Case"], adc["Channel"]) == ("b", "adc")
+    assert (adc["SamplingSeed"], adc["SamplingSteps"]) == (5, 3)
+    assert adc["Model"] == "ctp_ldm.modules.diffusion.LatentDiffusionModule"
+    assert "synthetic" in adc["Description"]
+    assert adc["Checkpoint"] == str(tmp_path / "best.ckpt")
+    assert adc["CheckpointSHA256"] == hashlib.sha256((tmp_path / "best.ckpt").read_bytes()).hexdigest()
+
+
+def test_only_whole_files_are_left(two_cases: Sample, tmp_path: Path) -> None:
+    folder = predict(autoencoder(), ToyData(two_cases), tmp_path)
+    files = sorted(path.name for path in (folder / "a").iterdir())
+    assert files == [f"a_desc-synthetic_{name}.{end}" for name in ("adc", "dwi") for end in ("json", "nii.gz")]
+
+
+class OneSliceLost(ToyData):
+    """Case b should have had one more slice."""
+
+    def slices_with_brain(self, case: str) -> int:
+        return super().slices_with_brain(case) + (case == "b")
+
+
+def test_a_half_finished_case_is_an_error_and_no_file(two_cases: Sample, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"slices are missing: \['b'\]"):
+        predict(autoencoder(), OneSliceLost(two_cases), tmp_path)
+    assert (tmp_path / "predictions" / "a" / "a_desc-synthetic_dwi.nii.gz").is_file()
+    assert not (tmp_path / "predictions" / "b").exists()

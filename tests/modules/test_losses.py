@@ -1,0 +1,170 @@
+"""What each stage optimises, and which networks it trains."""
+
+from typing import Any
+
+import pytest
+import torch
+from samples import KL, SPEC, VQ, autoencoder, diffusion, posttrain, random_batch
+from torch import Tensor
+
+from ctp_ldm.losses import PixelTerm, RegionError
+from ctp_ldm.modules import TranslationModule
+from ctp_ldm.networks import ConfigError
+from ctp_ldm.sample import Sample
+
+BOTH = pytest.mark.parametrize("config", [VQ, KL], ids=["VQ", "KL"])
+STAGES = pytest.mark.parametrize("make", [autoencoder, diffusion, posttrain])
+
+
+def terms() -> list[PixelTerm]:
+    return [RegionError("brain", 0.3, channel_weights=[1.0, 3.0]), RegionError("lesion", 0.5, power=1)]
+
+
+def total(module: TranslationModule, batch: Sample, seed: int = 0) -> Tensor:
+    torch.manual_seed(seed)
+    return torch.stack(list(module.loss(batch).values())).sum()
+
+
+@BOTH
+@pytest.mark.parametrize("lesion", [True, False])
+@STAGES
+def test_the_loss_and_its_gradients_are_finite_with_and_without_lesion(make: Any, lesion: bool, config: Any) -> None:
+    module = make(config, terms=terms()) if make is posttrain else make(config)
+    loss = total(module, random_batch(lesion=lesion))
+    loss.backward()
+    assert loss.isfinite()
+    assert loss > 0
+    gradients = [p.grad for p in module.parameters() if p.requires_grad]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+
+
+@BOTH
+@pytest.mark.parametrize("make", [diffusion, posttrain])
+def test_only_the_denoiser_is_trained(make: Any, config: Any, batch: Sample) -> None:
+    module = make(config, terms=terms()) if make is posttrain else make(config)
+    total(module, batch).backward()
+    assert all(p.grad is None and not p.requires_grad for p in module.autoencoder.parameters())
+    (group,) = module.configure_optimizers().param_groups
+    assert {id(p) for p in group["params"]} == {id(p) for p in module.denoiser.parameters()}
+
+
+@pytest.mark.parametrize("make", [diffusion, posttrain])
+def test_the_frozen_autoencoder_stays_in_evaluation_mode(make: Any) -> None:
+    module = make().train()
+    assert module.denoiser.training
+    assert not any(m.training for m in module.autoencoder.modules())
+
+
+def test_the_autoencoder_is_trained_on_weighted_l1_and_a_weighted_regulariser(batch: Sample) -> None:
+    module = autoencoder(VQ, channel_weights=[1.0, 3.0], regulariser_weight=0.2)
+    reconstruction, regulariser = module.autoencoder.reconstruct(batch["target"])
+    dwi, adc = (reconstruction - batch["target"]).abs().mean(dim=(0, 2, 3))
+    loss = module.loss(batch)
+    torch.testing.assert_close(loss["l1"], (0.5 * dwi + 1.5 * adc) / 2)
+    torch.testing.assert_close(loss["regulariser"], 0.2 * regulariser)
+
+
+def test_the_codebook_is_trained(batch: Sample) -> None:
+    module = autoencoder(VQ)
+    total(module, batch).backward()
+    assert module.autoencoder.net.quantize.embedding.weight.grad.abs().sum() > 0
+
+
+def test_the_control_has_the_loss_of_the_base(batch: Sample) -> None:
+    base, control = diffusion(), posttrain(terms=[])
+    assert torch.equal(total(control, batch, seed=3), total(base, batch, seed=3))
+    assert not torch.equal(total(control, batch, seed=3), total(control, batch, seed=4))
+
+
+@BOTH
+def test_a_decoded_term_alone_trains_the_denoiser(config: Any, batch: Sample) -> None:
+    module = posttrain(config, latent_weight=0.0, terms=[RegionError("lesion", 1.0)])
+    total(module, batch).backward()
+    assert module.denoiser.conv_in.weight.grad.abs().sum() > 0
+
+
+@BOTH
+def test_saving_decoder_memory_does_not_change_the_training(config: Any, batch: Sample) -> None:
+    gradients = []
+    for save in (False, True):
+        module = posttrain(config, terms=terms(), checkpoint_decoder=save)
+        total(module, batch).backward()
+        gradients.append(module.denoiser.conv_in.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+class Spy(PixelTerm):
+    """Keeps what it is given; its value is the decoded image's mean."""
+
+    def forward(self, decoded: Tensor, target: Tensor, sample: Sample) -> Tensor:
+        self.decoded, self.target, self.sample = decoded, target, sample
+        return decoded.mean()
+
+
+def test_an_own_term_compares_the_decoded_estimate_with_the_real_image(batch: Sample) -> None:
+    spy = Spy(weight=0.25, name="spy")
+    module = posttrain(terms=[spy], latent_weight=2.0)
+    torch.manual_seed(0)
+    losses = module.loss(batch)
+    torch.manual_seed(0)
+    latent, clean = module.denoise(batch)
+    assert torch.equal(spy.target, batch["target"])
+    assert spy.sample is batch
+    torch.testing.assert_close(spy.decoded, module.decode(clean))
+    torch.testing.assert_close(losses["spy"], 0.25 * spy.decoded.mean())
+    torch.testing.assert_close(losses["latent"], 2 * latent)
+
+
+def test_the_decoded_estimate_of_a_perfect_denoiser_is_the_reconstruction(batch: Sample) -> None:
+    spy = Spy(weight=1.0, name="spy")
+    module = posttrain(terms=[spy])
+    latents = module.encode(batch["target"])
+
+    def perfect(noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        alpha = module.prediction.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        noise = (noisy - alpha.sqrt() * latents) / (1 - alpha).sqrt()
+        return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+
+    module.predict_output = perfect
+    assert total(module, batch, seed=0).isfinite()
+    torch.testing.assert_close(
+        spy.decoded, module.autoencoder.decode(module.autoencoder.encode(batch["target"])), atol=1e-3, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize(("given", "expected"), [((600, 602), {600, 601}), (None, set(range(1000)))])
+def test_training_timesteps_fill_the_range_and_stay_in_it(given: Any, expected: set[int]) -> None:
+    module = posttrain(timestep_range=given)
+    seen: list[int] = []
+    module.denoiser.register_forward_pre_hook(lambda _, arguments: seen.extend(arguments[1].tolist()))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for _ in range(10):
+            module.loss(random_batch(16))
+    assert set(seen) <= expected
+    assert min(seen) - min(expected) < 50
+    assert max(expected) - max(seen) < 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"terms": [RegionError("brain", 1.0), RegionError("brain", 2.0, power=1)]}, "expected different names"),
+        ({"timestep_range": (500, 500)}, "timestep_range is .* expected 0 ≤ first < end ≤ 1000"),
+        ({"timestep_range": (-1, 500)}, "timestep_range is"),
+        ({"timestep_range": (0, 1001)}, "timestep_range is"),
+        ({"latent_weight": 0.0, "terms": []}, "expected something to optimise"),
+        ({"latent_weight": -1.0}, "latent_weight is -1.0"),
+    ],
+)
+def test_an_objective_that_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        posttrain(**arguments)
+
+
+@pytest.mark.parametrize("make", [diffusion, posttrain])
+def test_pictures_that_do_not_divide_into_latents_are_refused(make: Any) -> None:
+    plain = {**SPEC.to_plain(), "size": [16, 22]}
+    good = make()
+    with pytest.raises(ConfigError, match=r"\[16, 22\] is not divisible by 4"):
+        type(good)(plain, **{key: good.hparams[key] for key in ("autoencoder", "denoiser", "scheduler")})

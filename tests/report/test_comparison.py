@@ -1,0 +1,127 @@
+"""Runs side by side, from tables made by hand."""
+
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctp_ldm.report import compare_runs
+from ctp_ldm.report.comparison import ComparisonError
+
+CASES = ["007", "a", "b", "c"]
+REFERENCE = {
+    "lesion_ml": [1.0, 2.0, 0.0, 4.0],
+    "brain_mae_dwi": [10.0, 20.0, 30.0, 40.0],
+    "psnr_dwi": [30.0, 31.0, 32.0, 33.0],
+    "lesion_mae_dwi": [1.0, 2.0, np.nan, 3.0],
+}
+CHANGES = {"brain_mae_dwi": [-1.0, -2.0, -1.0, -2.0], "psnr_dwi": [1.0, 1.0, 2.0, 0.0], "lesion_mae_dwi": [-0.5] * 4}
+
+
+def write_run(folder: Path, table: dict[str, list[float]], cases: list[str] = CASES) -> Path:
+    (folder / "test").mkdir(parents=True)
+    pd.DataFrame(table, index=pd.Index(cases, name="case")).to_csv(folder / "test" / "patients.csv")
+    return folder
+
+
+def write_pictures(folder: Path, cases: list[str]) -> None:
+    (folder / "pictures").mkdir()
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for case in cases:
+        arrays |= {f"{case}/{name}": rng.random((8, 10)) for name in ("source", "lesion")}
+        arrays |= {f"{case}/{name}": rng.random((1, 8, 10)) for name in ("real", "synthetic")}
+        arrays[f"{case}/brain"] = np.ones((8, 10))
+    np.savez_compressed(folder / "pictures" / "test.npz", **arrays)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    changed = {name: list(np.add(values, CHANGES.get(name, 0.0))) for name, values in REFERENCE.items()}
+    return [write_run(tmp_path / "control", REFERENCE), write_run(tmp_path / "posttrain", changed)]
+
+
+def cell(result: pd.DataFrame, metric: str, run: str) -> pd.Series:
+    (row,) = (r for _, r in result.iterrows() if (r["metric"], r["run"]) == (metric, run))
+    return row
+
+
+def test_means_are_over_patients(runs: list[Path], tmp_path: Path) -> None:
+    result = compare_runs(runs, tmp_path / "out")
+    assert cell(result, "brain_mae_dwi", "control")["mean"] == pytest.approx(25)
+    assert cell(result, "brain_mae_dwi", "posttrain")["mean"] == pytest.approx(23.5)
+    assert cell(result, "lesion_mae_dwi", "control")["mean"] == pytest.approx(2)
+    assert cell(result, "lesion_mae_dwi", "control")["patients"] == 3
+
+
+def test_differences_are_paired_by_patient(runs: list[Path], tmp_path: Path) -> None:
+    """Patients differ by 30, the runs by 1 to 2 in every patient: only pairing shows it."""
+    result = compare_runs(runs, tmp_path / "out")
+    better = cell(result, "brain_mae_dwi", "posttrain")
+    assert better["difference"] == pytest.approx(-1.5)
+    assert -2 <= better["difference_low"] < -1.5 < better["difference_high"] <= -1
+    higher = cell(result, "psnr_dwi", "posttrain")
+    assert higher["difference"] == pytest.approx(1)
+    assert 0 <= higher["difference_low"] < 1 < higher["difference_high"] <= 2
+    constant = cell(result, "lesion_mae_dwi", "posttrain")
+    assert [constant[f"difference{end}"] for end in ("", "_low", "_high")] == pytest.approx([-0.5] * 3)
+
+
+def test_the_reference_does_not_differ_from_itself(runs: list[Path], tmp_path: Path) -> None:
+    own = cell(compare_runs(runs, tmp_path / "out"), "psnr_dwi", "control")
+    assert [own[f"difference{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
+
+
+def test_patients_are_paired_by_name_not_by_row(runs: list[Path], tmp_path: Path) -> None:
+    expected = compare_runs(runs, tmp_path / "out")
+    path = runs[1] / "test" / "patients.csv"
+    pd.read_csv(path, index_col="case", dtype={"case": str}).iloc[::-1].to_csv(path)
+    pd.testing.assert_frame_equal(compare_runs(runs, tmp_path / "out"), expected)
+
+
+def test_the_tables_and_the_figure_are_written(runs: list[Path], tmp_path: Path) -> None:
+    for run in runs:
+        write_pictures(run, ["007", "a"])
+    result = compare_runs(runs, tmp_path / "out")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "comparison.csv"), result, rtol=1e-4)
+    lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
+    assert "| metric | n | control | posttrain | posttrain − control |" in lines
+    (line,) = (line for line in lines if line.startswith("| brain_mae_dwi | 4 | 25 ["))
+    assert "| -1.5 [-2, -1] |" in line
+    picture = matplotlib.image.imread(tmp_path / "out" / "comparison.png")
+    assert picture[..., :3].std() > 0.05
+
+
+def test_the_figure_is_not_needed_for_the_tables(runs: list[Path], tmp_path: Path) -> None:
+    compare_runs(runs, tmp_path / "out")
+    assert (tmp_path / "out" / "comparison.md").is_file()
+
+
+def test_runs_of_the_same_name_are_told_apart_by_their_paths(runs: list[Path], tmp_path: Path) -> None:
+    twin = write_run(tmp_path / "seed1" / "control", REFERENCE)
+    result = compare_runs([runs[0], twin], tmp_path / "out")
+    assert list(result["run"].unique()) == [str(runs[0]), str(twin)]
+
+
+def test_runs_on_different_patients_are_refused_naming_them(runs: list[Path], tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", REFERENCE, ["007", "a", "b", "z"])
+    with pytest.raises(ComparisonError, match=r"control and other .* different patients, such as \['c', 'z'\]"):
+        compare_runs([*runs, other], tmp_path / "out")
+
+
+def test_runs_with_different_metrics_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    fewer = write_run(tmp_path / "fewer", {k: v for k, v in REFERENCE.items() if k != "psnr_dwi"})
+    with pytest.raises(ComparisonError, match="control and fewer have different metrics"):
+        compare_runs([*runs, fewer], tmp_path / "out")
+
+
+def test_a_run_that_was_not_tested_is_refused_with_the_remedy(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ComparisonError, match=r"patients\.csv is missing: run ctp-ldm test"):
+        compare_runs([runs[0], tmp_path / "untested"], tmp_path / "out")
+
+
+def test_one_run_is_nothing_to_compare(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ComparisonError, match="at least two run folders, found 1"):
+        compare_runs(runs[:1], tmp_path / "out")

@@ -1,0 +1,78 @@
+"""The record of what the numbers mean, and the refusal to mix two of them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ctp_ldm.scaling import Linear, SymmetricLog
+from ctp_ldm.spec import Channel, DataSpec, SpecMismatch
+
+BASELINE = Channel("baseline", Linear("HU", 0.0, 80.0))
+PHASE = Channel("phase", SymmetricLog("HU", 5.0, 200.0))
+DWI = Channel("dwi", Linear("relative DWI", 0.0, 4.0))
+ADC = Channel("adc", Linear("10⁻⁶ mm²/s", 0.0, 3000.0))
+SPEC = DataSpec((BASELINE, PHASE), (DWI, ADC), 1.0, (192, 224))
+
+
+def _require(spec: DataSpec) -> None:
+    SPEC.require_same(spec, "the store", "the checkpoint", "train again")
+
+
+def test_plain_data_survives_json() -> None:
+    back = DataSpec.from_plain(json.loads(json.dumps(SPEC.to_plain())))
+    assert back == SPEC
+    assert isinstance(back.size, tuple)
+    _require(back)
+
+
+def test_targets_are_decoded_each_in_its_own_unit() -> None:
+    encoded = torch.tensor([-1.0, 0.0, 1.0, 0.5])[:, None, None, None].expand(4, 2, 3, 5).half()
+    values = SPEC.decode_target(encoded)
+    assert values.shape == (4, 2, 3, 5)
+    assert values.dtype == torch.float32
+    assert values[:, 0, 1, 2].tolist() == [0.0, 2.0, 4.0, 3.0]
+    assert values[:, 1, 1, 2].tolist() == [0.0, 1500.0, 3000.0, 2250.0]
+    assert SPEC.target_names == ["dwi", "adc"]
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (replace(SPEC, spacing=2.0), ["spacing: 1.0 ≠ 2.0"]),
+        (replace(SPEC, size=(96, 112)), ["size: [192, 224] ≠ [96, 112]"]),
+        (replace(SPEC, source=(PHASE, BASELINE)), ["source channels: ['baseline', 'phase'] ≠ ['phase', 'baseline']"]),
+        (replace(SPEC, target=(DWI,)), ["target channels: ['dwi', 'adc'] ≠ ['dwi']"]),
+        (
+            replace(SPEC, target=(DWI, Channel("adc", Linear("10⁻⁶ mm²/s", 0.0, 2500.0)))),
+            ["scaling of target adc", "3000", "2500"],
+        ),
+        (
+            replace(SPEC, target=(DWI, Channel("adc", Linear("mm²/s", 0.0, 3000.0)))),
+            ["scaling of target adc", "10⁻⁶ mm²/s", "'mm²/s'"],
+        ),
+    ],
+)
+def test_a_difference_is_refused_with_both_values(other: DataSpec, named: list[str]) -> None:
+    with pytest.raises(SpecMismatch) as error:
+        _require(other)
+    for text in (*named, "the store", "the checkpoint", "train again"):
+        assert text in str(error.value)
+
+
+def test_every_difference_is_listed_at_once() -> None:
+    other = DataSpec(
+        (Channel("baseline", Linear("HU", 0.0, 100.0)),), (Channel("dwi", Linear("a.u.", 0.0, 1.0)),), 2.0, (96, 112)
+    )
+    with pytest.raises(SpecMismatch) as error:
+        _require(other)
+    for text in (
+        "spacing",
+        "size",
+        "source channels",
+        "target channels",
+        "scaling of source baseline",
+        "scaling of target dwi",
+    ):
+        assert text in str(error.value)
