@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from ctp_ldm import __version__
-from ctp_ldm.callbacks import NIfTIWriter, PatientTables
+from ctp_ldm.callbacks import LastCheckpoint, NIfTIWriter, PatientTables
 from ctp_ldm.configuration import find_configs
 from ctp_ldm.data import TranslationDataModule
 from ctp_ldm.modules import TranslationModule
@@ -158,8 +158,8 @@ def run_stage(arguments: Sequence[str]) -> None:
         subclass_mode_data=True,
         save_config_callback=SaveRun,
         save_config_kwargs={"overwrite": True},
-        # Always there: without them test and predict would compute and keep nothing.
-        trainer_defaults={"callbacks": [PatientTables(), NIfTIWriter()]},
+        # Always there: without them a run could not go on, and test and predict would keep nothing.
+        trainer_defaults={"callbacks": [LastCheckpoint(), PatientTables(), NIfTIWriter()]},
         seed_everything_default=0,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,

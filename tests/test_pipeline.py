@@ -40,8 +40,9 @@ def trained(command: Command, store: Path, tmp_path: Path, bases: dict[str, Path
 
 
 def test_a_run_folder_holds_what_is_needed_to_repeat_and_judge_it(
-    trained: list[str], capsys: pytest.CaptureFixture[str]
+    command: Command, store: Path, tmp_path: Path, bases: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    command("fit", *posttrain(store, tmp_path, bases["diffusion"]))
     root = Path("runs/posttrain")
     found = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
     expected = {"fit.yaml", "fit.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "pictures/val-0000004.png"}

@@ -27,6 +27,8 @@ class Pictures(L.Callback):
     """
 
     def __init__(self, patients: int = 4) -> None:
+        if patients < 1:
+            raise ValueError(f"Pictures of {patients} patients; expected at least 1, or leave the callback out")
         self.patients = patients
         self._chosen: dict[str, tuple[tuple[float, float], dict[str, np.ndarray]]] = {}
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose, RandAffined, RandFlipd
 
 
 class PublishedAugmentation:
@@ -16,6 +14,9 @@ class PublishedAugmentation:
     """
 
     def __init__(self, spacing: float) -> None:
+        # Here, because MONAI takes seconds to import and only training needs it.
+        from monai.transforms import Compose, RandAffined, RandFlipd
+
         keys = ("source", "target", "brain", "lesion")
         self._transform = Compose(
             [
@@ -40,4 +41,4 @@ class PublishedAugmentation:
         self._transform.set_random_state(seed=int(torch.randint(2**31 - 1, ())))
         moved = self._transform(sample)
         # MONAI hands back its own tensor class, which would go on through collation into the network.
-        return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in moved.items()}
+        return {key: torch.as_tensor(value.numpy()) for key, value in moved.items()}

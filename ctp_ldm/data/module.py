@@ -55,6 +55,8 @@ class TranslationDataModule(L.LightningDataModule):
 
     sources: ClassVar[Mapping[str, Quantity]] = {}
     targets: ClassVar[Mapping[str, Quantity]] = {}
+    needs_lesion: ClassVar[bool] = False
+    """Whether patients without lesion mask are left out of training, validation and test."""
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class TranslationDataModule(L.LightningDataModule):
         """
         if not cls.sources or not cls.targets:
             raise ValueError(f"{cls.__name__} must declare class attributes `sources` and `targets` (role → quantity)")
-        return Task(cls.sources, cls.targets, cls.brain_mask)
+        return Task(cls.sources, cls.targets, cls.brain_mask, cls.needs_lesion)
 
     def prepare_data(self) -> None:
         """Prepare the NIfTI folder of `predict_from`, in the run's own folder."""
@@ -117,14 +119,14 @@ class TranslationDataModule(L.LightningDataModule):
             self.parts = {"predict": sorted(self._records)}
             return
         self._open(self.store_path)
-        complete = sorted(name for name, record in self._records.items() if record.complete)
+        complete = sorted(n for n, r in self._records.items() if r.complete(self.needs_lesion))
         self.parts = self.split.assign(complete)
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]
         empty = [part for part in needed if not self.parts[part]]
         if empty:
             raise SplitError(
-                f"no patients for {' and '.join(empty)}: {self.store_path} has {len(complete)} patients with MRI and "
-                f"lesion mask (of {len(self._records)}), divided by {self.split}; prepare more or change data.split"
+                f"no patients for {' and '.join(empty)}: {self.store_path} has {len(complete)} patients with "
+                f"all their files (of {len(self._records)}), divided by {self.split}; prepare more or change data.split"
             )
         self.parts["val"] = self.parts["val"][: self.validation_cases]
         self.parts["predict"] = self.parts["test"]
@@ -208,6 +210,7 @@ class CTPToDiffusionMRI(TranslationDataModule):
 
     sources: ClassVar[Mapping[str, Quantity]] = {"ctp": CTPerfusion(phases=15)}
     targets: ClassVar[Mapping[str, Quantity]] = {"dwi": RelativeDWI(), "adc": ApparentDiffusion()}
+    needs_lesion: ClassVar[bool] = True
 
     @classmethod
     def brain_mask(cls, volumes: Mapping[str, Volume]) -> np.ndarray:

@@ -90,7 +90,8 @@ def _read(case: Case, task: Task, settings: Settings, faults: list[str]) -> dict
     volumes: dict[str, Volume] = {}
     for role in task.roles:
         if role not in case.files:
-            if role in task.sources or (not settings.sources_only and role != BRAIN):
+            optional = role == BRAIN or (role == LESION and not task.needs_lesion)
+            if role in task.sources or not (settings.sources_only or optional):
                 hint = "" if role in task.sources else " (cases for prediction alone: --sources-only)"
                 faults.append(f"{role} is missing: expected {case.expected.get(role, 'a file')}{hint}")
             continue

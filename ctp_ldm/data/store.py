@@ -43,10 +43,9 @@ class CaseRecord:
     lesion_voxels: list[int] | None
     has_target: bool
 
-    @property
-    def complete(self) -> bool:
+    def complete(self, needs_lesion: bool) -> bool:
         """Whether the case can be trained and tested on."""
-        return self.has_target and self.lesion_voxels is not None
+        return self.has_target and not (needs_lesion and self.lesion_voxels is None)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -139,15 +138,19 @@ class StoreWriter:
         # Cases may be written anew from here on: until `finish` an earlier manifest would describe other arrays.
         (self.path / MANIFEST).unlink(missing_ok=True)
         for leftover in self._cases.glob(".*"):
-            shutil.rmtree(leftover)
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
 
     def finished(self, name: str, origin: dict[str, Any]) -> CaseRecord | None:
         """The record of a case that is already there, made from the same files with the same settings."""
         path = self._cases / name / "case.json"
         if not path.is_file():
             return None
-        content = json.loads(path.read_text())
-        return CaseRecord.from_plain(content["record"]) if content["origin"] == origin else None
+        try:
+            content = json.loads(path.read_text())
+            return CaseRecord.from_plain(content["record"]) if content["origin"] == origin else None
+        except (ValueError, KeyError, TypeError):
+            return None  # a damaged record: the case is made anew
 
     def write(self, name: str, prepared: PreparedCase, origin: dict[str, Any]) -> CaseRecord:
         """Write one case: all files into a hidden folder, which then gets its name."""

@@ -18,11 +18,13 @@ class Task:
 
     sources, targets: role → quantity, in channel order.
     brain_mask: volumes (on one grid) → (X, Y, Z) bool; used for cases that bring no brain mask.
+    needs_lesion: whether a case without lesion mask is unfit for training and test.
     """
 
     sources: Mapping[str, Quantity]
     targets: Mapping[str, Quantity]
     brain_mask: Callable[[Mapping[str, Volume]], np.ndarray]
+    needs_lesion: bool = False
 
     @property
     def roles(self) -> tuple[str, ...]:

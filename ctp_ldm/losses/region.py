@@ -75,6 +75,11 @@ class RegionError(PixelTerm):
         brain = sample["brain"]
         if self.region == "brain":
             return brain
+        if "lesion" not in sample:
+            raise ValueError(
+                f"loss term {self.name!r} needs lesion masks, which not all training patients have; prepare them, set "
+                "needs_lesion in the DataModule, or leave the term out"
+            )
         return brain * sample["lesion"] if self.region == "lesion" else brain * (1 - sample["lesion"])
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from ctp_ldm.metrics import PatientMetrics, balanced_mae, mean_over_patients
-from ctp_ldm.modules.checkpoints import identity, load_exactly, read_checkpoint, require_compatible
+from ctp_ldm.modules.checkpoints import TERMS, identity, load_exactly, read_checkpoint, require_compatible
 from ctp_ldm.sample import Sample
 from ctp_ldm.spec import DataSpec
 
@@ -54,7 +54,7 @@ class TranslationModule(L.LightningModule, ABC):
 
     @abstractmethod
     def synthesise(self, batch: Sample) -> Tensor:
-        """(B, Ct, H, W) image in [−1, 1], the same for the same weights, slice and configured seed."""
+        """(B, Ct, H, W) image in [−1, 1] up to overshoot, the same for the same weights, slice and configured seed."""
 
     def init_from(self, path: str | Path) -> None:
         """Start from the weights of another stage's checkpoint (its EMA weights where it has them).
@@ -85,7 +85,7 @@ class TranslationModule(L.LightningModule, ABC):
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """(B, Ct, H, W) in physical units, 0 outside the brain."""
-        return self.spec.decode_target(self.synthesise(batch)) * batch["brain"]
+        return self.spec.decode_target(self.synthesise(batch).clamp(-1, 1)) * batch["brain"]
 
     def _evaluate(self, batch: Sample, metrics: PatientMetrics) -> Tensor:
         prediction = self.predict_step(batch, 0)
@@ -116,6 +116,10 @@ class TranslationModule(L.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         require_compatible(checkpoint, (self.stage,), self.spec, "this file", type(self).__name__)
+        # A model that is loaded for prediction need not know the loss terms it was trained with.
+        mine = self.state_dict().keys()
+        for name in [n for n in checkpoint["state_dict"] if n.startswith(TERMS) and n not in mine]:
+            del checkpoint["state_dict"][name]
 
 
 def _is_plain(value: Any) -> bool:

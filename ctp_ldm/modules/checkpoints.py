@@ -11,6 +11,8 @@ from ctp_ldm import __version__
 from ctp_ldm.spec import DataSpec
 
 KEY = "ctp_ldm"
+TERMS = "terms."
+"""Weights of loss terms (a frozen segmenter, say) belong to the objective, not to the model."""
 
 
 class CheckpointError(ValueError):
@@ -56,9 +58,9 @@ def require_compatible(
     record = checkpoint.get(KEY)
     if record is None:
         raise CheckpointError(f"{name} is not a checkpoint of ctp-ldm (no key {KEY!r})")
-    if record["stage"] not in stages:
+    if record.get("stage") not in stages:
         raise CheckpointError(
-            f"{name} is of stage {record['stage']!r}; {module} expects {' or '.join(map(repr, stages))}"
+            f"{name} is of stage {record.get('stage')!r}; {module} expects {' or '.join(map(repr, stages))}"
         )
     spec.require_same(
         DataSpec.from_plain(record["spec"]),
@@ -74,8 +76,8 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], prefix: str, na
     Raises:
         CheckpointError: listing what is missing, left over or of another shape.
     """
-    mine = {k: v for k, v in module.state_dict().items() if k.startswith(prefix)}
-    theirs = {k: v for k, v in state.items() if k.startswith(prefix)}
+    mine = {k: v for k, v in module.state_dict().items() if k.startswith(prefix) and not k.startswith(TERMS)}
+    theirs = {k: v for k, v in state.items() if k.startswith(prefix) and not k.startswith(TERMS)}
     faults = [f"missing in the checkpoint: {k}" for k in mine if k not in theirs]
     faults += [f"unknown to the model: {k}" for k in theirs if k not in mine]
     faults += [

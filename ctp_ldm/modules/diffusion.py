@@ -1,5 +1,6 @@
 """Stage 2: conditional diffusion in the latent space of a frozen autoencoder."""
 
+import inspect
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
@@ -112,22 +113,28 @@ class LatentDiffusionModule(TranslationModule):
 
     def synthesise(self, batch: Sample) -> Tensor:
         condition = self.condition(batch)
-        latents = self.initial_noise(batch, condition)
-        self.scheduler.set_timesteps(self.steps, device=latents.device)
-        latents = latents * self.scheduler.init_noise_sigma
+        generators = self.generators(batch)
+        noise = self.initial_noise(generators, condition)
+        self.scheduler.set_timesteps(self.steps, device=condition.device)
+        latents = noise * self.scheduler.init_noise_sigma
+        # Stochastic samplers draw from the slice's own generator, never from the global one.
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        extra = {"generator": generators} if takes_generator else {}
         for timestep in self.scheduler.timesteps:
             output = self.predict_output(latents, timestep.expand(len(latents)), condition)
-            latents = self.scheduler.step(output, timestep, latents).prev_sample
+            latents = self.scheduler.step(output, timestep, latents, **extra).prev_sample
         return self.decode(latents)
 
-    def initial_noise(self, batch: Sample, condition: Tensor) -> Tensor:
-        """Standard normal (B, Cz, h, w), the same for a slice whatever batch or process it comes in."""
-        shape = (self.autoencoder.latent_channels, *condition.shape[2:])
-        noise = []
-        for case, index in zip(batch["case"], batch["slice_index"].tolist(), strict=True):
-            seed = zlib.crc32(f"{self.sampling_seed}/{case}/{index}".encode())
-            noise.append(torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
-        return torch.stack(noise).to(condition.device)
+    def generators(self, batch: Sample) -> list[torch.Generator]:
+        """A generator for each slice, the same whatever batch or process the slice comes in."""
+        keys = zip(batch["case"], batch["slice_index"].tolist(), strict=True)
+        seeds = [zlib.crc32(f"{self.sampling_seed}/{case}/{index}".encode()) for case, index in keys]
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def initial_noise(self, generators: list[torch.Generator], condition: Tensor) -> Tensor:
+        """Standard normal (B, Cz, h, w), each slice's from its own generator."""
+        shape = (1, self.autoencoder.latent_channels, *condition.shape[2:])
+        return torch.cat([torch.randn(shape, generator=g) for g in generators]).to(condition.device)
 
     def on_fit_start(self) -> None:
         if self.base is None and self.latent_std.isnan().any():
@@ -150,7 +157,8 @@ class LatentDiffusionModule(TranslationModule):
             values = self.autoencoder.encode(batch["target"].to(self.device)).double().cpu().transpose(0, 1).flatten(1)
             sums += torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), (values**2).sum(1)])
         if self._trainer is not None:
-            sums = self.trainer.strategy.reduce(sums.to(self.device, torch.float32), reduce_op="sum").double().cpu()
+            precise = torch.float32 if self.device.type == "mps" else torch.float64
+            sums = self.trainer.strategy.reduce(sums.to(self.device, precise), reduce_op="sum").double().cpu()
         count, total, squares = sums
         mean = total / count
         deviation = (squares / count - mean**2).clamp(min=0).sqrt()

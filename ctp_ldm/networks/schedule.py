@@ -34,7 +34,8 @@ def build_scheduler(config: Mapping[str, Any], steps: int) -> SchedulerMixin:
         ConfigError: settings that contradict one another.
     """
     settings: dict[str, Any] = dict(config)
-    if settings.get("_class_name") in ("DDIMScheduler", "DDPMScheduler"):
+    name = settings.get("_class_name")
+    if name in ("DDIMScheduler", "DDPMScheduler"):
         settings.setdefault("clip_sample", False)
     scheduler = build_component("scheduler", settings, SCHEDULERS)
     found = scheduler.config
@@ -55,6 +56,11 @@ def build_scheduler(config: Mapping[str, Any], steps: int) -> SchedulerMixin:
         )
     if not 1 <= steps <= found["num_train_timesteps"]:
         faults.append(f"steps is {steps}; expected 1 to num_train_timesteps ({found['num_train_timesteps']})")
+    elif name == "DDIMScheduler" and spacing == "trailing" and found["num_train_timesteps"] % steps:
+        faults.append(
+            f"steps is {steps}, which does not divide num_train_timesteps ({found['num_train_timesteps']}): with "
+            "trailing spacing DDIM would not end at the clean image; use a divisor such as 5, 10, 20 or 50"
+        )
     if faults:
         raise ConfigError("\n".join(faults))
     return scheduler

@@ -31,8 +31,8 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
     Raises:
         ComparisonError: fewer than two runs, one without test results, or on other patients.
     """
-    if len(runs) < 2:
-        raise ComparisonError(f"expected at least two run folders, found {len(runs)}")
+    if len({Path(run).resolve() for run in runs}) < max(2, len(runs)):
+        raise ComparisonError(f"expected at least two different run folders, found {[str(run) for run in runs]}")
     tables = {_label(run, runs): _read(Path(run)) for run in runs}
     first = next(iter(tables))
     for label, table in tables.items():

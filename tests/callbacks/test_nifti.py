@@ -71,7 +71,7 @@ def test_headers_say_where_and_what_it_is(two_cases: Sample, tmp_path: Path) -> 
 
 
 def test_sidecars_name_unit_model_checkpoint_and_sampling(two_cases: Sample, tmp_path: Path) -> None:
-    module = diffusion(sampling_seed=5, steps=3)
+    module = diffusion(sampling_seed=5, steps=4)
     run = trainer(tmp_path)
     run.strategy.connect(module)
     run.save_checkpoint(tmp_path / "best.ckpt")
@@ -82,7 +82,7 @@ def test_sidecars_name_unit_model_checkpoint_and_sampling(two_cases: Sample, tmp
     assert {name: sidecar["Units"] for name, sidecar in sidecars.items()} == {"dwi": "relative", "adc": "10⁻⁶ mm²/s"}
     adc = sidecars["adc"]
     assert (adc["Case"], adc["Channel"]) == ("b", "adc")
-    assert (adc["SamplingSeed"], adc["SamplingSteps"]) == (5, 3)
+    assert (adc["SamplingSeed"], adc["SamplingSteps"]) == (5, 4)
     assert adc["Model"] == "ctp_ldm.modules.diffusion.LatentDiffusionModule"
     assert "synthetic" in adc["Description"]
     assert adc["Checkpoint"] == str(tmp_path / "best.ckpt")

@@ -197,7 +197,7 @@ def test_validation_may_be_limited(shared_store: Path) -> None:
     ],
 )
 def test_an_empty_part_is_refused(shared_store: Path, stage: str, split: RandomSplit, part: str) -> None:
-    with pytest.raises(SplitError, match=f"no patients for {part}: .* 6 patients with MRI and lesion mask"):
+    with pytest.raises(SplitError, match=f"no patients for {part}: .* 6 patients with all their files"):
         _ready(_module(shared_store, split=split), stage)
 
 

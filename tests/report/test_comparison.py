@@ -123,5 +123,5 @@ def test_a_run_that_was_not_tested_is_refused_with_the_remedy(runs: list[Path], 
 
 
 def test_one_run_is_nothing_to_compare(runs: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(ComparisonError, match="at least two run folders, found 1"):
+    with pytest.raises(ComparisonError, match="at least two different run folders"):
         compare_runs(runs[:1], tmp_path / "out")
