@@ -1,8 +1,9 @@
 """The `ctp-ldm` command: the stages of LightningCLI, and the project's own commands beside them."""
 
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from ctp_ldm import __version__
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("CTP_LDM_DEBUG"):
             raise
         sys.exit(f"ctp-ldm: error: {error}")
+    except KeyboardInterrupt:
+        print("\nctp-ldm: interrupted; the same command goes on where this one was", file=sys.stderr)
+        sys.exit(130)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -42,13 +46,27 @@ def run(arguments: Sequence[str]) -> None:
         from jsonargparse import auto_cli
 
         function = getattr(import_module(f"ctp_ldm.commands.{name}"), name)
-        auto_cli(function, args=rest, prog=f"ctp-ldm {name}")
+        auto_cli(function, args=_options(function, rest), prog=f"ctp-ldm {name}")
     elif name in STAGES:
         from ctp_ldm.stages import run_stage
 
         run_stage(arguments)
     else:
         raise ValueError(f"unknown command {name!r}; expected one of {', '.join([*STAGES, *COMMANDS])}")
+
+
+def _options(function: Callable[..., None], words: Sequence[str]) -> list[str]:
+    """`--skip-invalid` as well as `--skip_invalid true`: dashes in names, and switches without a value."""
+    switches = {n for n, p in inspect.signature(function).parameters.items() if p.annotation is bool}
+    found = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            option = "--" + option[2:].replace("-", "_")
+            if option[2:] in switches and not equals and following.lower() not in ("true", "false"):
+                equals, value = "=", "true"
+        found.append(option + equals + value)
+    return found
 
 
 def _help() -> str:

@@ -225,6 +225,25 @@ def test_a_misspelt_key_is_named(
     assert "did you mean latent_channels" in message
 
 
+def test_a_broken_case_is_named_or_left_out_on_request(
+    tree: Path, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tree, tmp_path / "tree")
+    broken = next((tmp_path / "tree" / "derivatives" / "sub-stroke0002").rglob("*_adc.nii.gz"))
+    broken.write_bytes(broken.read_bytes()[:1000])
+    next((tmp_path / "tree" / "derivatives" / "sub-stroke0005").rglob("*_dwi.nii.gz")).unlink()
+    message = failure("check", "tree", "--spacing=6", "--size=[32,40]", "--workers=1")
+    assert "2 fault(s)" in message
+    assert str(broken.relative_to(tmp_path)) in message
+    assert "sub-stroke0005: dwi is missing" in message
+    assert "2 fault(s)" in failure("prepare", "tree", "store", *GRID_OF_PREPARE)
+    assert not Path("store/manifest.json").exists()
+    command("prepare", "tree", "store", *GRID_OF_PREPARE, "--skip-invalid")
+    shown = capsys.readouterr().out
+    assert "left out: sub-stroke0002" in shown
+    assert "6 cases" in shown
+
+
 def test_an_unknown_command_is_answered_with_the_known_ones() -> None:
     assert "expected one of fit, validate, test, predict, phantom" in failure("fti")
 

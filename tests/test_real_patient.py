@@ -1,0 +1,109 @@
+"""One real ISLES'22 patient (DWI, ADC, lesion mask) with a simulated CTP, through check, prepare, fit and predict."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ctp_ldm.data import SliceStore
+from tests.running import SMALL, Command, configs_of, shrunk
+
+GRID = ["--spacing=4", "--size=[48,56]"]
+NAMES = ("sub-a", "sub-b", "sub-c")
+
+
+@pytest.fixture
+def tree(shared_data: Path, tmp_path: Path) -> Path:
+    """The patient three times over (training needs three parts), as an ISLES'24 tree."""
+    raw = shared_data / "isles22/rawdata/sub-strokecase0009/ses-0001"
+    dwi = next(raw.glob("*_dwi.nii.gz"))
+    mask = next((shared_data / "isles22/derivatives").rglob("*_msk.nii.gz"))
+    root = tmp_path / "isles"
+    for name in NAMES:
+        first, second = (root / "derivatives" / name / session for session in ("ses-01", "ses-02"))
+        first.mkdir(parents=True)
+        second.mkdir(parents=True)
+        shutil.copy(dwi, second / f"{name}_ses-02_space-ncct_dwi.nii.gz")
+        shutil.copy(next(raw.glob("*_adc.nii.gz")), second / f"{name}_ses-02_space-ncct_adc.nii.gz")
+        shutil.copy(mask, second / f"{name}_ses-02_space-ncct_lesion-msk.nii.gz")
+        _write_ctp(nib.load(dwi), nib.load(mask).get_fdata() > 0.5, first / f"{name}_ses-01_space-ncct_ctp.nii.gz")
+    return root
+
+
+def _write_ctp(dwi: nib.Nifti1Image, lesion: np.ndarray, path: Path) -> None:
+    """Skull-stripped head on the DWI's grid: 35 HU, a bolus of 8 HU, half of it in the lesion."""
+    times = 2.5 * np.arange(20)
+    bolus = 8 * np.exp(-(((times - 20) / 6) ** 2))
+    brain = brain_of(dwi)
+    flow = brain * np.where(lesion, 0.5, 1.0)
+    series = np.where(brain[..., None], 35 + flow[..., None] * bolus, 0)
+    series += brain[..., None] * np.random.default_rng(0).normal(0, 2, series.shape)
+    image = nib.Nifti1Image(series.astype(np.int16), dwi.affine)
+    image.header.set_zooms((*dwi.header.get_zooms()[:3], 2.5))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, path)
+
+
+def brain_of(dwi: nib.Nifti1Image) -> np.ndarray:
+    values = dwi.get_fdata()
+    labels, _ = ndimage.label(values > 0.1 * np.percentile(values, 99))
+    return ndimage.binary_fill_holes(labels == np.bincount(labels.ravel())[1:].argmax() + 1)
+
+
+def test_a_real_patient_goes_through_the_pipeline_and_comes_back_on_its_own_grid(
+    tree: Path, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("check", tree, *GRID, "--workers=1")
+    assert "3 cases without fault" in capsys.readouterr().out
+    command("prepare", tree, "store", *GRID, "--workers=1")
+    _require_plausible(SliceStore(Path("store")), tree)
+    _fit_and_predict(command, tree, tmp_path)
+    dwi = nib.load(tree / "derivatives/sub-a/ses-02/sub-a_ses-02_space-ncct_dwi.nii.gz")
+    for target in ("dwi", "adc"):
+        image = nib.load(f"runs/diffusion/predictions/sub-a/sub-a_desc-synthetic_{target}.nii.gz")
+        assert image.shape == dwi.shape
+        assert np.allclose(image.affine, dwi.affine, atol=1e-4)
+        assert nib.aff2axcodes(image.affine) == nib.aff2axcodes(dwi.affine) == ("L", "A", "S")
+        drawn, brain = image.get_fdata() > 0, brain_of(dwi)
+        assert 2 * (drawn & brain).sum() / (drawn.sum() + brain.sum()) > 0.93
+    sidecar = json.loads(Path("runs/diffusion/predictions/sub-a/sub-a_desc-synthetic_adc.json").read_text())
+    assert sidecar["Units"] == "10⁻⁶ mm²/s"
+
+
+def _require_plausible(store: SliceStore, tree: Path) -> None:
+    """The ADC file is in 10⁻³ mm²/s, the mask has 523 voxels of 2 mm."""
+    record = store.records["sub-a"]
+    scaling = {c.name: c.scaling for c in store.spec.target}
+    brain, lesion = store.array("sub-a", "brain") > 0, store.array("sub-a", "lesion") > 0
+    dwi, adc = (store.array("sub-a", "target")[:, i].astype(np.float32) for i in range(2))
+    assert 600 < np.median(scaling["adc"].decode(adc)[brain]) < 1100
+    assert np.median(scaling["dwi"].decode(dwi)[brain]) == pytest.approx(1, abs=0.15)
+    assert lesion.sum() * record.geometry.voxel_ml == pytest.approx(523 * 0.008, rel=0.3)
+    assert scaling["dwi"].decode(dwi)[lesion].mean() > 1.3
+    raw = nib.load(next((tree / "derivatives/sub-a/ses-02").glob("*adc*"))).get_fdata()
+    back = record.geometry.from_grid(scaling["adc"].decode(adc))
+    inside = record.geometry.from_grid(ndimage.binary_erosion(brain, np.ones((1, 5, 5))).astype(np.float32)) > 0.99
+    assert np.corrcoef(raw[inside], back[inside])[0, 1] > 0.85
+
+
+def _fit_and_predict(command: Command, tree: Path, folder: Path) -> None:
+    base = "null"
+    for stage in ("autoencoder", "diffusion"):
+        arguments = [
+            *configs_of(f"demo/{stage}.yaml"),
+            *shrunk(f"demo/{stage}.yaml", folder),
+            *SMALL,
+            *[f"--data.{option.removeprefix('--')}" for option in GRID],
+            "--data.store=store",
+            f"--init_from={base}",
+            f"--trainer.default_root_dir=runs/{stage}",
+            "--trainer.max_steps=2",
+            "--trainer.val_check_interval=2",
+        ]
+        command("fit", *arguments)
+        base = f"runs/{stage}/checkpoints/best.ckpt"
+    command("predict", *arguments, f"--data.predict_from={tree}")
