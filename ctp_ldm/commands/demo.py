@@ -34,12 +34,12 @@ def demo(cases: int = 40, seed: int = 0) -> None:
     simulated, store, comparison = ROOT / "phantom", ROOT / "store", ROOT / "comparison"
     _say(1, f"phantom {simulated} --cases {cases} --seed {seed} --size small")
     phantom(simulated, cases=cases, seed=seed, size="small")
-    _say(2, f"prepare {simulated} {store} --spacing 3 --size '[64, 80]'")
-    prepare(simulated, store, spacing=3.0, size=(64, 80))
+    _say(2, f"prepare {simulated} {store} --spacing 3 --size '[56, 72]'")
+    prepare(simulated, store, spacing=3.0, size=(56, 72))
     for number, stage in enumerate(STAGES, 3):
         _say(number, " ".join(stage))
         run_stage(stage)
-    runs = [ROOT / name for name in ("diffusion", "control", "posttrain")]
+    runs = [ROOT / name for name in ("control", "diffusion", "posttrain")]
     _say(len(STAGES) + 3, f"compare '[{', '.join(map(str, runs))}]' {comparison}")
     compare(runs, comparison)
     print(
