@@ -43,6 +43,4 @@ class PublishedAugmentation:
         self._transform.set_random_state(seed=int(torch.randint(2**31 - 1, ())))
         moved = torch.as_tensor(self._transform(torch.cat(list(sample.values()))).numpy())
         parts = moved.split([array.shape[0] for array in sample.values()])
-        return {
-            name: (part > 0.5).float() if name in MASKS else part for name, part in zip(sample, parts, strict=True)
-        }
+        return {name: (part > 0.5).float() if name in MASKS else part for name, part in zip(sample, parts, strict=True)}
