@@ -59,7 +59,7 @@ def _options(function: Callable[..., None], words: Sequence[str]) -> list[str]:
     """`--skip-invalid` as well as `--skip_invalid true`: dashes in names, and switches without a value."""
     switches = {n for n, p in inspect.signature(function).parameters.items() if p.annotation is bool}
     found = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
         option, equals, value = word.partition("=")
         if option.startswith("--"):
             option = "--" + option[2:].replace("-", "_")
