@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from running import Command, options
 
 from ctp_ldm.cli import run
 from ctp_ldm.phantom import write_phantom
-from tests.running import Command, options
 
 
 @pytest.fixture(scope="session")

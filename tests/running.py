@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from samples import DENOISER, KL, VQ
 
 from ctp_ldm.configuration import shipped_configs
 
@@ -24,25 +25,6 @@ OVERLAYS = {
     "hardware/cpu.yaml": "autoencoder.yaml",
     "hardware/gpu.yaml": "autoencoder.yaml",
 }
-KL = {
-    "_class_name": "AutoencoderKL",
-    "block_out_channels": [8, 8],
-    "down_block_types": ["DownEncoderBlock2D"] * 2,
-    "up_block_types": ["UpDecoderBlock2D"] * 2,
-    "latent_channels": 2,
-    "norm_num_groups": 4,
-    "mid_block_add_attention": False,
-}
-VQ = {**KL, "_class_name": "VQModel", "num_vq_embeddings": 16}
-UNET = {
-    "_class_name": "UNet2DModel",
-    "block_out_channels": [8, 8],
-    "down_block_types": ["DownBlock2D"] * 2,
-    "up_block_types": ["UpBlock2D"] * 2,
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-}
-
 Command = Callable[..., None]
 
 
@@ -62,7 +44,7 @@ def shrunk(name: str, folder: Path) -> list[str]:
     kind = shipped["model"]["init_args"]["autoencoder"]["_class_name"]
     arguments: dict[str, object] = {"autoencoder": VQ if kind == "VQModel" else KL, "lr_scheduler": None}
     if stage_of(name) != "autoencoder":
-        arguments |= {"denoiser": UNET, "steps": 2}
+        arguments |= {"denoiser": DENOISER, "steps": 2}
     path = folder / f"shrunk-{stage_of(name)}.yaml"
     path.write_text(yaml.safe_dump({"model": {"init_args": arguments}}))
     return [f"--config={path}"]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from running import OVERLAYS, Command, configs_of, options, stage_of
 
 from ctp_ldm.configuration import find_configs, shipped_configs
-from tests.running import OVERLAYS, Command, configs_of, options, stage_of
 
 CONFIGS = sorted(str(path.relative_to(shipped_configs())) for path in shipped_configs().rglob("*.yaml"))
 STAGES = {"autoencoder.yaml", "diffusion.yaml", "posttrain.yaml"}

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from running import GRID, SMALL, Command, options, shrunk
 
 from ctp_ldm.cli import main
-from tests.running import GRID, SMALL, Command, options, shrunk
 
 
 def posttrain(store: Path, folder: Path, base: Path, run: str = "posttrain", terms: bool = True) -> list[str]:

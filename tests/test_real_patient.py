@@ -7,10 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from running import SMALL, Command, configs_of, shrunk
 from scipy import ndimage
 
 from ctp_ldm.data import SliceStore
-from tests.running import SMALL, Command, configs_of, shrunk
 
 GRID = ["--spacing=4", "--size=[48,56]"]
 NAMES = ("sub-a", "sub-b", "sub-c")
