@@ -15,6 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ctp_ldm import __version__
 from ctp_ldm.callbacks import LastCheckpoint, NIfTIWriter, PatientTables
@@ -151,17 +152,20 @@ def run_stage(arguments: Sequence[str]) -> None:
     """
     for message in _HARMLESS:
         warnings.filterwarnings("ignore", message=message)
-    StageCLI(
-        TranslationModule,
-        TranslationDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=SaveRun,
-        save_config_kwargs={"overwrite": True},
-        # Always there: without them a run could not go on, and test and predict would keep nothing.
-        trainer_defaults={"callbacks": [LastCheckpoint(), PatientTables(), NIfTIWriter()]},
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        args=find_configs(arguments),
-    )
+    try:
+        StageCLI(
+            TranslationModule,
+            TranslationDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveRun,
+            save_config_kwargs={"overwrite": True},
+            # Always there: without them a run could not go on, and test and predict would keep nothing.
+            trainer_defaults={"callbacks": [LastCheckpoint(), PatientTables(), NIfTIWriter()]},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=find_configs(arguments),
+        )
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error  # bad input to the Trainer, such as a GPU that is not there
