@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_stage_is_refused(
     message = failure("fit", *options("demo/posttrain.yaml", store, tmp_path), f"--init_from={base}")
     assert f"{base} is of stage 'autoencoder'" in message
     message = failure("test", *options("demo/posttrain.yaml", store, tmp_path), f"--ckpt_path={base}")
-    assert "is of stage 'autoencoder'" in message
+    assert f"{base} is of stage 'autoencoder'" in message
 
 
 def test_a_store_of_another_grid_is_refused_with_both_values(

@@ -101,9 +101,9 @@ class TranslationDataModule(L.LightningDataModule):
         return Task(cls.sources, cls.targets, cls.brain_mask, cls.needs_lesion)
 
     def prepare_data(self) -> None:
-        """Prepare the NIfTI folder of `predict_from`, in the run's own folder."""
-        if self._predicts_nifti():
-            assert self.predict_from is not None
+        """Prepare the NIfTI folder of `predict_from`, in the run's own folder; only prediction needs it."""
+        predicting = self.trainer is None or self.trainer.predicting
+        if self.predict_from is not None and predicting and self._predicts_nifti():
             prepare(self.predict_from, self._prediction_store(), self.task(), self.layout, self.settings, workers=1)
 
     def setup(self, stage: str) -> None:

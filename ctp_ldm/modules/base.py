@@ -115,7 +115,8 @@ class TranslationModule(L.LightningModule, ABC):
         checkpoint.update(ctp_ldm=identity(self.stage, self.spec))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        require_compatible(checkpoint, (self.stage,), self.spec, "this file", type(self).__name__)
+        path = self._trainer.ckpt_path if self._trainer is not None else None
+        require_compatible(checkpoint, (self.stage,), self.spec, str(path or "the checkpoint"), type(self).__name__)
         # A model that is loaded for prediction need not know the loss terms it was trained with.
         mine = self.state_dict().keys()
         for name in [n for n in checkpoint["state_dict"] if n.startswith(TERMS) and n not in mine]:
