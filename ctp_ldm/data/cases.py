@@ -1,4 +1,4 @@
-"""A case is one patient's files; layouts find the cases of a folder."""
+"""A case is one patient's files; a layout finds the cases of a data set."""
 
 import re
 from abc import ABC, abstractmethod
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ctp_ldm.data.faults import CaseFault
 
+NIFTI = (".nii.gz", ".nii")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -18,11 +19,15 @@ class Case:
     name: what the patient is called in stores, tables and file names.
     files: role ("ctp", "dwi", "adc", "lesion", "brain" or a task's own) → existing file.
     expected: role → where the layout would look for it, for messages about what is missing.
+    frame_interval: seconds between the frames of a series that does not say, as the data set's authors document it.
+    faults: what the layout found wrong, such as two files for one role.
     """
 
     name: str
     files: dict[str, Path]
     expected: dict[str, Path] = field(default_factory=dict)
+    frame_interval: float | None = None
+    faults: tuple[str, ...] = ()
 
 
 class Layout(ABC):
@@ -33,56 +38,19 @@ class Layout(ABC):
         """Every case below `root`, with those files of `roles` that exist."""
 
 
-class ISLES24(Layout):
-    """`derivatives/sub-*/ses-01/…_space-ncct_ctp.nii.gz` and `ses-02/…_space-ncct_{dwi,adc,lesion-msk}.nii.gz`.
-
-    `root` is the folder that holds `derivatives`, or one that holds it under `train`. A file `ses-01/
-    …_space-ncct_brain-msk.nii.gz` is taken as the brain mask when it is there.
-    """
-
-    def cases(self, root: Path, roles: Iterable[str]) -> list[Case]:
-        folders = [p for base in (root, root / "train") for p in sorted((base / "derivatives").glob("sub-*"))]
-        return [_existing(p.name, {role: self._path(p, role) for role in roles}) for p in folders if p.is_dir()]
-
-    def _path(self, patient: Path, role: str) -> Path:
-        session = "ses-02" if role in ("dwi", "adc", "lesion") else "ses-01"
-        suffix = {"lesion": "lesion-msk", "brain": "brain-msk"}.get(role, role)
-        return patient / session / f"{patient.name}_{session}_space-ncct_{suffix}.nii.gz"
-
-
-class CaseFolders(Layout):
-    """`<root>/<patient>/<role>.nii.gz`, the brain mask also as `mask.nii.gz` (the published 2D system's convention)."""
-
-    def cases(self, root: Path, roles: Iterable[str]) -> list[Case]:
-        wanted = list(roles)
-        found = []
-        for folder in sorted(p for p in root.glob("*") if p.is_dir() and not p.name.startswith(".")):
-            paths = {role: folder / f"{role}.nii.gz" for role in wanted}
-            if "brain" in paths and not paths["brain"].is_file() and (folder / "mask.nii.gz").is_file():
-                paths["brain"] = folder / "mask.nii.gz"
-            case = _existing(folder.name, paths)
-            if case.files:
-                found.append(case)
-        return found
-
-
-def _existing(name: str, paths: dict[str, Path]) -> Case:
-    return Case(name, {role: path for role, path in paths.items() if path.is_file()}, paths)
-
-
 def find_cases(layout: Layout, root: Path, roles: Iterable[str]) -> tuple[list[Case], list[CaseFault]]:
-    """The cases of a folder, and what is wrong with the folder as a whole.
+    """The cases of a data set, and what is wrong with it as a whole.
 
     Returns:
         The cases that can be looked at (each name once), and faults: a name that is unfit for a file, or that comes
-        twice.
+        twice, and what the layout itself found wrong with a case.
 
     Raises:
-        FileNotFoundError: the folder is missing or holds no case of this layout.
+        FileNotFoundError: `root` is missing or holds no case of this layout.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder; expected the root of the data set")
-    found = layout.cases(root, roles)
+    if not root.exists():
+        raise FileNotFoundError(f"{root} does not exist; expected the root of the data set")
+    found = layout.cases(root, list(roles))
     if not found:
         raise FileNotFoundError(
             f"no case found in {root}; layout {type(layout).__name__} expects: {(type(layout).__doc__ or '').strip()}"
@@ -97,4 +65,5 @@ def find_cases(layout: Layout, root: Path, roles: Iterable[str]) -> tuple[list[C
             faults.append(CaseFault(case.name, f"found twice, in {', '.join(there)}; rename or remove one"))
         else:
             unique[case.name] = case
+            faults += [CaseFault(case.name, fault) for fault in case.faults]
     return list(unique.values()), faults
