@@ -1,13 +1,11 @@
 """The `ctp-ldm` command: the stages of LightningCLI, and the project's own commands beside them."""
 
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 
 from ctp_ldm import __version__
-from ctp_ldm.commands import COMMANDS
+from ctp_ldm.commands import COMMANDS, run_command
 
 STAGES = {
     "fit": "train a stage: autoencoder, diffusion, post-training",
@@ -43,30 +41,13 @@ def run(arguments: Sequence[str]) -> None:
     elif name == "--version":
         print(f"ctp-ldm {__version__}")
     elif name in COMMANDS:
-        from jsonargparse import auto_cli
-
-        function = getattr(import_module(f"ctp_ldm.commands.{name}"), name)
-        auto_cli(function, args=_options(function, rest), prog=f"ctp-ldm {name}")
+        run_command(name, rest)
     elif name in STAGES:
         from ctp_ldm.stages import run_stage
 
         run_stage(arguments)
     else:
         raise ValueError(f"unknown command {name!r}; expected one of {', '.join([*STAGES, *COMMANDS])}")
-
-
-def _options(function: Callable[..., None], words: Sequence[str]) -> list[str]:
-    """`--skip-invalid` as well as `--skip_invalid true`: dashes in names, and switches without a value."""
-    switches = {n for n, p in inspect.signature(function).parameters.items() if p.annotation is bool}
-    found = []
-    for word, following in zip(words, [*words, "--"][1:], strict=True):
-        option, equals, value = word.partition("=")
-        if option.startswith("--"):
-            option = "--" + option[2:].replace("-", "_")
-            if option[2:] in switches and not equals and following.lower() not in ("true", "false"):
-                equals, value = "=", "true"
-        found.append(option + equals + value)
-    return found
 
 
 def _help() -> str:

@@ -1,8 +1,12 @@
 """Where configs are found, and where a run keeps its files."""
 
+import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 
 def shipped_configs() -> Path:
@@ -27,6 +31,35 @@ def find_configs(arguments: Sequence[str]) -> list[str]:
         else:
             found.append(argument)
     return found
+
+
+def data_of_configs(arguments: Sequence[str]) -> list[str]:
+    """Replace `--config` arguments by the data sections of these configs, later ones over earlier ones, as `--data`.
+
+    So the commands that read a data set read it as the stage of that config will, whatever else the config says.
+
+    Raises:
+        FileNotFoundError: a config is neither here nor shipped.
+        ValueError: it is no YAML.
+    """
+    data: dict[str, Any] = {}
+    kept: list[str] = []
+    words = iter(find_configs(arguments))
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-c"):
+            section = _data_section(Path(value if equals else next(words, "")))
+            data = {**data, **section, "init_args": {**data.get("init_args", {}), **section.get("init_args", {})}}
+        else:
+            kept.append(word)
+    return [f"--data={json.dumps(data)}", *kept] if data else kept
+
+
+def _data_section(path: Path) -> dict[str, Any]:
+    try:
+        return dict(yaml.safe_load(path.read_text()).get("data", {}))
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a config: expected a YAML mapping with a section data ({error})") from error
 
 
 def _find(name: str) -> str:

@@ -1,6 +1,6 @@
 """What the numbers of a batch mean: the record that store, checkpoint and config must agree on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -54,6 +54,15 @@ class DataSpec:
             spacing=float(plain["spacing"]),
             size=(int(height), int(width)),
         )
+
+    def with_context(self, slices: int) -> Self:
+        """The same data where the source also holds so many neighbouring slices on each side, from below to above."""
+        source = tuple(
+            Channel(f"{channel.name}{f'@{offset:+d}' if offset else ''}", channel.scaling)
+            for offset in range(-slices, slices + 1)
+            for channel in self.source
+        )
+        return replace(self, source=source)
 
     @property
     def target_names(self) -> list[str]:

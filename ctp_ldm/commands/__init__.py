@@ -3,6 +3,12 @@
 Each lies in a module of its name, loaded when it is called: `ctp-ldm --help` need not wait for torch.
 """
 
+import inspect
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from ctp_ldm.configuration import data_of_configs
+
 COMMANDS = {
     "phantom": "write an ISLES'24-style tree of simulated patients",
     "check": "read and check every case of a data set; report all faults at once",
@@ -10,3 +16,33 @@ COMMANDS = {
     "compare": "put tested runs on the same patients side by side, with paired intervals",
     "demo": "the whole system on simulated patients, on two CPU cores",
 }
+
+
+def run_command(name: str, arguments: Sequence[str]) -> None:
+    """Run one of them.
+
+    Raises:
+        ValueError, FileNotFoundError: bad input, described.
+        SystemExit: help was asked for, or arguments that the parser refuses.
+    """
+    from jsonargparse import auto_cli
+
+    function = getattr(import_module(f"ctp_ldm.commands.{name}"), name)
+    options = _options(function, arguments)
+    if "data" in inspect.signature(function).parameters:
+        options = data_of_configs(options)
+    auto_cli(function, args=options, prog=f"ctp-ldm {name}")
+
+
+def _options(function: Callable[..., None], words: Sequence[str]) -> list[str]:
+    """`--skip-invalid` as well as `--skip_invalid true`: dashes in names, and switches without a value."""
+    switches = {n for n, p in inspect.signature(function).parameters.items() if p.annotation is bool}
+    found = []
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            option = "--" + option[2:].replace("-", "_")
+            if option[2:] in switches and not equals and following.lower() not in ("true", "false"):
+                equals, value = "=", "true"
+        found.append(option + equals + value)
+    return found

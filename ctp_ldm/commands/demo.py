@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ctp_ldm.commands import run_command
 from ctp_ldm.commands.compare import compare
 from ctp_ldm.commands.phantom import phantom
-from ctp_ldm.commands.prepare import prepare
 from ctp_ldm.stages import run_stage
 
 ROOT = Path("runs/demo")
@@ -34,8 +34,8 @@ def demo(cases: int = 40, seed: int = 0) -> None:
     simulated, store, comparison = ROOT / "phantom", ROOT / "store", ROOT / "comparison"
     _say(1, f"phantom {simulated} --cases {cases} --seed {seed} --size small")
     phantom(simulated, cases=cases, seed=seed, size="small")
-    _say(2, f"prepare {simulated} {store} --spacing 3 --size '[56, 72]'")
-    prepare(simulated, store, spacing=3.0, size=(56, 72))
+    _say(2, f"prepare {simulated} {store} --config demo/posttrain.yaml")
+    run_command("prepare", [str(simulated), str(store), "--config", "demo/posttrain.yaml"])
     for number, stage in enumerate(STAGES, 3):
         _say(number, " ".join(stage))
         run_stage(stage)

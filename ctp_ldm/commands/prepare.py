@@ -2,38 +2,42 @@
 
 from pathlib import Path
 
-from ctp_ldm import data
-from ctp_ldm.data import ISLES24, CTPToDiffusionMRI, Layout, Settings, TranslationDataModule
+from jsonargparse import lazy_instance
+
+from ctp_ldm.data import CTPToDiffusionMRI, Fingerprint, TranslationDataModule
+from ctp_ldm.data import prepare as prepare_store
 
 
 def prepare(
     source: Path,
     store: Path,
-    task: type[TranslationDataModule] = CTPToDiffusionMRI,
-    layout: Layout = ISLES24(),
-    spacing: float = 1.0,
-    size: tuple[int, int] = (192, 224),
-    frame_interval: float | None = None,
+    data: TranslationDataModule = lazy_instance(CTPToDiffusionMRI),
+    fingerprint: Path | None = None,
     sources_only: bool = False,
     skip_invalid: bool = False,
+    verify: bool = False,
     workers: int = 2,
 ) -> None:
     """Bring a data set to one grid and scaling, and write the slice store that training reads.
 
+    The data section of a stage's config says how: `--config posttrain.yaml`, or single options such as `--data.spacing`.
+
     Args:
-        source: folder of NIfTI cases.
+        source: the data set.
         store: folder to write; an interrupted run goes on, new cases are added.
-        task: DataModule that declares sources and targets.
-        layout: how cases are found.
-        spacing: in-plane voxel size, mm; through-plane spacing is kept.
-        size: in-plane size (left–right, back–front), voxels.
-        frame_interval: seconds between CTP frames, for files that do not say.
-        sources_only: cases without MRI or lesion mask are welcome; they can be predicted, not trained on.
+        data: DataModule that declares sources, targets, layout and grid.
+        fingerprint: what `ctp-ldm check --json` wrote; its faults are told before any work, its units decide where a
+            file does not tell its own, and files that changed since are refused.
+        sources_only: cases without target or lesion mask are welcome; they can be predicted, not trained on.
         skip_invalid: leave cases with faults out, and say which.
+        verify: compare what is in the store with its checksums, and make damaged cases anew.
         workers: processes.
     """
-    settings = Settings(spacing, size, frame_interval, sources_only)
-    finished, faults = data.prepare(source, store, task.task(), layout, settings, workers, skip_invalid)
+    known = None if fingerprint is None else Fingerprint.read(fingerprint)
+    settings = data.settings_for(sources_only)
+    finished, faults = prepare_store(
+        source, store, data.task, data.layout, settings, workers, skip_invalid, known, verify
+    )
     for fault in faults:
         print(f"left out: {fault}")
     slices = sum(n > 0 for r in finished.records.values() for n in r.brain_voxels)

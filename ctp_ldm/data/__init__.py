@@ -1,24 +1,50 @@
 """Everything before a batch: files → cases → slice store → DataModule."""
 
-from ctp_ldm.data.cases import ISLES24, Case, CaseFolders, Layout
+from ctp_ldm.data.cases import Case, Layout
+from ctp_ldm.data.check import Findings, Fingerprint, check, require_good
+from ctp_ldm.data.layouts import ISLES18, ISLES22, ISLES24, CaseFolders, Datalist
 from ctp_ldm.data.module import CTPToDiffusionMRI, TranslationDataModule
 from ctp_ldm.data.preparation import Settings
-from ctp_ldm.data.prepare import check, prepare
-from ctp_ldm.data.quantities import ApparentDiffusion, CTPerfusion, Intensity, Quantity, RelativeDWI, RobustRange
+from ctp_ldm.data.prepare import prepare
+from ctp_ldm.data.quantities import (
+    CBF,
+    CBV,
+    MTT,
+    ApparentDiffusion,
+    CTPerfusion,
+    Intensity,
+    NonContrastCT,
+    PerfusionMap,
+    Quantity,
+    RelativeDWI,
+    RobustRange,
+    Tmax,
+)
 from ctp_ldm.data.splits import KFold, ListedSplit, RandomSplit, Split
 from ctp_ldm.data.store import SliceStore
+from ctp_ldm.data.task import Task
 
 __all__ = [
+    "CBF",
+    "CBV",
+    "ISLES18",
+    "ISLES22",
     "ISLES24",
+    "MTT",
     "ApparentDiffusion",
     "CTPToDiffusionMRI",
     "CTPerfusion",
     "Case",
     "CaseFolders",
+    "Datalist",
+    "Findings",
+    "Fingerprint",
     "Intensity",
     "KFold",
     "Layout",
     "ListedSplit",
+    "NonContrastCT",
+    "PerfusionMap",
     "Quantity",
     "RandomSplit",
     "RelativeDWI",
@@ -26,7 +52,10 @@ __all__ = [
     "Settings",
     "SliceStore",
     "Split",
+    "Task",
+    "Tmax",
     "TranslationDataModule",
     "check",
     "prepare",
+    "require_good",
 ]

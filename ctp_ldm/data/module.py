@@ -1,28 +1,27 @@
-"""DataModules: the base that reads a slice store, and the task of the paper."""
+"""DataModules: what a translation task reads and synthesises, as batches of slices."""
 
 import hashlib
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import lightning as L
-import nibabel as nib
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ctp_ldm.data.augment import PublishedAugmentation
-from ctp_ldm.data.brain import ct_brain_mask, foreground_mask
-from ctp_ldm.data.cases import ISLES24, Layout
-from ctp_ldm.data.phases import precontrast
+from ctp_ldm.data.augment import PublishedAugmentation, move
+from ctp_ldm.data.cases import Layout
+from ctp_ldm.data.layouts import ISLES24
 from ctp_ldm.data.preparation import Settings
 from ctp_ldm.data.prepare import prepare
 from ctp_ldm.data.quantities import ApparentDiffusion, CTPerfusion, Quantity, RelativeDWI
-from ctp_ldm.data.slices import SliceDataset
+from ctp_ldm.data.sampling import EvenBatches, LesionAwareSampler, ResumableLoader
+from ctp_ldm.data.slices import MOVE, SliceDataset
 from ctp_ldm.data.splits import RandomSplit, Split, SplitError
 from ctp_ldm.data.store import MANIFEST, CaseRecord, SliceStore, StoreError
 from ctp_ldm.data.task import Task
-from ctp_ldm.data.volumes import Volume
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.spec import DataSpec
 
@@ -36,25 +35,32 @@ class TranslationDataModule(L.LightningDataModule):
             sources = {"t1": RobustRange()}
             targets = {"flair": RobustRange()}
 
-    Batches are `Sample`s. `spec` tells a model what the numbers mean.
+    Batches are `Sample`s once they are on the model's device (`on_after_batch_transfer`). `spec` tells a model what the
+    numbers mean.
 
     Args:
         store: folder that `ctp-ldm prepare` wrote.
         spacing, size: the in-plane grid, which must be the store's; with them a checkpoint can be applied to NIfTI
             files without the store it was trained on.
-        batch_size: slices per process and step.
+        sources, targets: role → quantity, where they are others than the class declares. The first source defines grid
+            and brain of a case.
+        units: role → unit that its files are in, for those whose values do not tell.
+        context: neighbouring slices on each side that are channels of the source too (2.5D).
+        batch_size: slices per process and step, at most.
         num_workers: loader processes.
         split: who trains, validates and tests.
+        lesion_oversampling: how often a training slice with lesion is shown in an epoch, 1 or more.
         augment: whether training slices get the published augmentation.
+        seed: of the order and augmentation of training slices; None for that of `seed_everything`.
         validation_cases: only the first so many validation patients; None for all.
         predict_from: what `predict` runs on: None for the store's test patients, another store for all its patients,
             or a folder of NIfTI cases, which need neither MRI nor lesion mask.
-        layout: how to find the cases of such a folder.
-        frame_interval: seconds between CTP frames, for such a folder when its files do not say.
+        layout: how to find the cases of a data set.
+        frame_interval: seconds between CTP frames, where files do not say.
     """
 
-    sources: ClassVar[Mapping[str, Quantity]] = {}
-    targets: ClassVar[Mapping[str, Quantity]] = {}
+    sources: Mapping[str, Quantity] = {}
+    targets: Mapping[str, Quantity] = {}
     needs_lesion: ClassVar[bool] = False
     """Whether patients without lesion mask are left out of training, validation and test."""
 
@@ -63,48 +69,49 @@ class TranslationDataModule(L.LightningDataModule):
         store: str = "store",
         spacing: float = 1.0,
         size: tuple[int, int] = (192, 224),
+        sources: dict[str, Quantity] | None = None,
+        targets: dict[str, Quantity] | None = None,
+        units: dict[str, str] | None = None,
+        context: int = 0,
         batch_size: int = 4,
         num_workers: int = 2,
         split: Split = RandomSplit(),
+        lesion_oversampling: float = 1.0,
         augment: bool = True,
+        seed: int | None = None,
         validation_cases: int | None = None,
         predict_from: str | None = None,
         layout: Layout = ISLES24(),
         frame_interval: float | None = None,
     ) -> None:
         super().__init__()
-        self.store_path = Path(store)
-        self.settings = Settings(spacing, (int(size[0]), int(size[1])), frame_interval, sources_only=True)
+        self.sources, self.targets = sources or type(self).sources, targets or type(self).targets
+        if not self.sources or not self.targets:
+            raise ValueError(f"{type(self).__name__} must declare class attributes `sources` and `targets` (role → quantity)")
+        if context < 0:
+            raise ValueError(f"data.context must be 0 or more neighbouring slices, found {context}")
+        self.task = Task(self.sources, self.targets, self.needs_lesion, units or {})
+        self.settings = Settings(spacing, (int(size[0]), int(size[1])), frame_interval)
+        self.store_path, self.context = Path(store), context
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.split, self.augment, self.validation_cases = split, augment, validation_cases
+        self.split, self.validation_cases = split, validation_cases
+        self.lesion_oversampling, self.augment, self.seed = lesion_oversampling, augment, seed
         self.predict_from = Path(predict_from) if predict_from else None
         self.layout = layout
-        self.spec: DataSpec = self.task().spec(spacing, self.settings.size)
+        self.spec: DataSpec = self.task.spec(spacing, self.settings.size).with_context(context)
         self.store: SliceStore | None = None
         self.parts: dict[str, list[str]] = {}
 
-    @classmethod
-    def brain_mask(cls, volumes: Mapping[str, Volume]) -> np.ndarray:
-        """(X, Y, Z) bool from the volumes of a case that brings no mask; the foreground of the first source."""
-        values = volumes[next(iter(cls.sources))].values
-        return foreground_mask(values if values.ndim == 3 else values.mean(axis=-1))
-
-    @classmethod
-    def task(cls) -> Task:
-        """The task that the class declares.
-
-        Raises:
-            ValueError: sources or targets are not declared.
-        """
-        if not cls.sources or not cls.targets:
-            raise ValueError(f"{cls.__name__} must declare class attributes `sources` and `targets` (role → quantity)")
-        return Task(cls.sources, cls.targets, cls.brain_mask, cls.needs_lesion)
+    def settings_for(self, sources_only: bool) -> Settings:
+        """How cases are prepared for training, or for prediction alone."""
+        return replace(self.settings, sources_only=sources_only)
 
     def prepare_data(self) -> None:
         """Prepare the NIfTI folder of `predict_from`, in the run's own folder; only prediction needs it."""
         predicting = self.trainer is None or self.trainer.predicting
         if self.predict_from is not None and predicting and self._predicts_nifti():
-            prepare(self.predict_from, self._prediction_store(), self.task(), self.layout, self.settings, workers=1)
+            settings, workers = self.settings_for(sources_only=True), self.num_workers
+            prepare(self.predict_from, self._prediction_store(), self.task, self.layout, settings, workers)
 
     def setup(self, stage: str) -> None:
         """Open the store, refuse one of another spec, and split its patients.
@@ -139,39 +146,59 @@ class TranslationDataModule(L.LightningDataModule):
         """How many slices of a case are given in validation, test and prediction."""
         return sum(voxels > 0 for voxels in self._records[case].brain_voxels)
 
-    def train_dataloader(self) -> DataLoader[dict[str, object]]:
+    def train_dataloader(self) -> ResumableLoader:
         assert self.store is not None
-        augmentation = PublishedAugmentation(self.settings.spacing) if self.augment else None
-        slices = SliceDataset(self.store, self.parts["train"], MIN_TRAIN_BRAIN, augmentation)
-        if len(slices) < self.batch_size:
-            raise SplitError(
-                f"the training patients have {len(slices)} slices, fewer than batch_size {self.batch_size}: lower it"
-            )
-        return self._loader(slices, shuffle=True)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        draw_move = PublishedAugmentation(self.settings.spacing, self.settings.size, seed) if self.augment else None
+        slices = SliceDataset(self.store, self.parts["train"], MIN_TRAIN_BRAIN, self.context, draw_move)
+        rank, processes = self._place()
+        if len(slices) < processes:
+            raise SplitError(f"the training patients have {len(slices)} slices, fewer than the {processes} processes")
+        sampler = LesionAwareSampler(slices.lesion, self.lesion_oversampling, seed)
+        batches = EvenBatches(sampler, self.batch_size, rank, processes)
+        return ResumableLoader(slices, batch_sampler=batches, **self._loading())
 
-    def val_dataloader(self) -> DataLoader[dict[str, object]]:
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         return self._whole("val")
 
-    def test_dataloader(self) -> DataLoader[dict[str, object]]:
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         return self._whole("test")
 
-    def predict_dataloader(self) -> DataLoader[dict[str, object]]:
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         return self._whole("predict")
 
-    def _whole(self, part: str) -> DataLoader[dict[str, object]]:
+    def _whole(self, part: str) -> DataLoader[dict[str, Any]]:
+        """Whole patients, shared out to the processes; where there are fewer patients than processes some come twice."""
         assert self.store is not None
-        return self._loader(SliceDataset(self.store, self.parts[part]), shuffle=False)
+        rank, processes = self._place()
+        cases = self.parts[part][rank::processes] or [self.parts[part][rank % len(self.parts[part])]]
+        slices = SliceDataset(self.store, cases, context=self.context)
+        return DataLoader(slices, self.batch_size, **self._loading())
 
-    def _loader(self, slices: SliceDataset, shuffle: bool) -> DataLoader[dict[str, object]]:
-        return DataLoader(
-            slices,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            drop_last=shuffle,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process, and how many there are.
+
+        Raises:
+            ValueError: Lightning would shard what is sharded here already.
+        """
+        if self.trainer is None or self.trainer.world_size == 1:
+            return 0, 1
+        if self.trainer._accelerator_connector.use_distributed_sampler:
+            raise ValueError("set trainer.use_distributed_sampler to false: the DataModule shares slices out itself")
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """What the loader gave, on the model's device → a `Sample`: single precision, and moved where it trains."""
+        arrays = {k: v.float() for k, v in batch.items() if k in ("source", "target", "brain", "lesion")}
+        others = {k: v for k, v in batch.items() if k not in arrays and k != MOVE}
+        return {**(move(arrays, batch[MOVE]) if MOVE in batch else arrays), **others}
 
     @property
     def _records(self) -> dict[str, CaseRecord]:
@@ -208,14 +235,6 @@ class CTPToDiffusionMRI(TranslationDataModule):
     10⁻⁶ mm²/s. The brain mask comes from the CT alone, because a patient to predict has no MRI.
     """
 
-    sources: ClassVar[Mapping[str, Quantity]] = {"ctp": CTPerfusion(phases=15)}
-    targets: ClassVar[Mapping[str, Quantity]] = {"dwi": RelativeDWI(), "adc": ApparentDiffusion()}
+    sources: Mapping[str, Quantity] = {"ctp": CTPerfusion()}
+    targets: Mapping[str, Quantity] = {"dwi": RelativeDWI(), "adc": ApparentDiffusion()}
     needs_lesion: ClassVar[bool] = True
-
-    @classmethod
-    def brain_mask(cls, volumes: Mapping[str, Volume]) -> np.ndarray:
-        """By HU and connected components, from the mean of the frames before contrast."""
-        ctp = volumes["ctp"]
-        assert ctp.times is not None
-        before = precontrast(ctp.values, ctp.times, CTPerfusion().baseline)
-        return ct_brain_mask(before, nib.affines.voxel_sizes(ctp.affine))

@@ -1,45 +1,129 @@
-"""A 4D perfusion series of any length → the mean before contrast and a fixed number of phases."""
+"""A 4D perfusion series of any length and timing → the mean before contrast and phases placed by the bolus."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from ctp_ldm.data.faults import DataFault
 
+FRAMES = 8
+LONGEST_S = 600.0
+ONSET = 0.1
+LEAST_HU = 1.0
+LEAST_OVER_NOISE = 5.0
+BEFORE_ONSET_S = 2.0
+
+
+@dataclass(frozen=True)
+class Bolus:
+    """When contrast passes through the brain, seconds on the clock of the frame times.
+
+    arrival: when the brain's mean has risen by 10 % of its peak.
+    peak: the frame of the highest mean.
+    enhancement: that peak over the mean before contrast, HU.
+    before: (T,) bool, the frames that count as before contrast.
+    """
+
+    arrival: float
+    peak: float
+    enhancement: float
+    before: np.ndarray
+
+
+def find_bolus(curve: np.ndarray, times: np.ndarray) -> Bolus:
+    """Find the bolus in the brain's mean curve.
+
+    The mean over some 100 000 voxels has hardly any noise; a threshold relative to its peak does not depend on dose or
+    scanner. Large arteries fill before the mean has risen by 10 %, so frames within 2 s of the arrival do not count as
+    before contrast.
+
+    Args:
+        curve: (T,) HU.
+        times: (T,) seconds, increasing.
+
+    Raises:
+        DataFault: fewer than 8 frames or more than 600 s; no bolus seen (less than 1 HU, or less than 5 times the
+            frame-to-frame noise); no frame before contrast; the scan ends before the peak.
+    """
+    seconds = float(times[-1] - times[0])
+    if len(times) < FRAMES or seconds > LONGEST_S:
+        raise DataFault(
+            f"the perfusion series has {len(times)} frames over {seconds:.1f} s; expected at least {FRAMES} frames within "
+            f"{LONGEST_S:.0f} s (if the times are wrong give data.frame_interval)"
+        )
+    smooth = np.convolve(np.pad(curve, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
+    top = int(smooth.argmax())
+    base, onset = float(smooth[: max(1, top)].min()), 0
+    # The level before contrast and the onset depend on each other; from the lowest level they settle at once.
+    for _ in range(4):
+        below = np.flatnonzero(smooth[: top + 1] <= base + ONSET * (smooth[top] - base))
+        onset = int(below[-1]) if below.size else 0
+        base = float(np.median(curve[: onset + 1]))
+    noise = 1.4826 * float(np.median(np.abs(np.diff(curve, 2)))) / np.sqrt(6)
+    enhancement = float(smooth[top] - base)
+    if enhancement < max(LEAST_HU, LEAST_OVER_NOISE * noise):
+        raise DataFault(
+            f"no bolus is seen: the brain's mean rises by {enhancement:.2f} HU over {base:.1f} HU in {seconds:.0f} s (noise "
+            f"{noise:.2f} HU); expected at least {max(LEAST_HU, LEAST_OVER_NOISE * noise):.2f} HU: contrast came after "
+            "the scan, or before it"
+        )
+    if top == len(curve) - 1:
+        raise DataFault(
+            f"the scan ends before the bolus has passed: the brain's mean still rises in the last of {len(times)} frames "
+            f"({seconds:.1f} s)"
+        )
+    arrival = _crossing(smooth, times, onset, base + ONSET * enhancement)
+    before = times <= arrival - BEFORE_ONSET_S
+    if not before.any():
+        raise DataFault(
+            f"no frame before contrast: the bolus arrives {arrival - times[0]:.1f} s after the first frame; expected at "
+            f"least {BEFORE_ONSET_S:.0f} s"
+        )
+    return Bolus(arrival, float(times[top]), enhancement, before)
+
+
+def _crossing(curve: np.ndarray, times: np.ndarray, index: int, level: float) -> float:
+    """Where the line between two frames crosses a level."""
+    rise = float(curve[index + 1] - curve[index])
+    share = float(np.clip((level - curve[index]) / rise, 0.0, 1.0)) if rise > 0 else 0.0
+    return float(times[index] + share * (times[index + 1] - times[index]))
+
 
 def baseline_and_phases(
-    series: np.ndarray, times: np.ndarray, phases: int, interval: float, baseline: float
+    series: np.ndarray, times: np.ndarray, bolus: Bolus, phases: int, interval: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Resample a series to phases at fixed times after its first frame.
+    """Resample a series to phases at fixed times after the bolus arrives, so that early and late scans line up.
 
     Args:
         series: (X, Y, Z, T) HU.
         times: (T,) seconds, increasing.
-        phases: number of phases P, at `interval` · 1…P seconds after the first frame.
+        bolus: when contrast comes.
+        phases: number of phases P, at `interval` · 1…P seconds after arrival.
         interval: seconds between phases.
-        baseline: frames of the first this many seconds count as taken before contrast.
 
     Returns:
-        The mean before contrast (X, Y, Z), and the enhancement over it (P, X, Y, Z), both HU. Phases after the end of
-        a short scan hold its last frame.
+        The mean before contrast (X, Y, Z), and the enhancement over it (P, X, Y, Z), both HU, linear between frames.
+        Phases after the end of a short scan hold its last frame.
 
     Raises:
-        DataFault: fewer than 8 frames, or a scan shorter than half of the phases' span.
+        DataFault: the scan ends before half of the phases' span after arrival.
     """
-    seconds = times - times[0]
-    span = phases * interval
-    if len(seconds) < 8 or seconds[-1] < span / 2:
+    left = float(times[-1]) - bolus.arrival
+    if left < phases * interval / 2:
         raise DataFault(
-            f"the perfusion series has {len(seconds)} frames over {seconds[-1]:.1f} s; expected at least 8 frames and "
-            f"{span / 2:.1f} s: too short to see a bolus (if the times are wrong give --frame-interval)"
+            f"the scan ends {left:.1f} s after the bolus arrives (at {bolus.arrival - times[0]:.1f} of "
+            f"{times[-1] - times[0]:.1f} s); expected at least {phases * interval / 2:.1f} s, half of {phases} phases of "
+            f"{interval:g} s: too short"
         )
-    before = precontrast(series, times, baseline)
+    before = series[..., bolus.before].mean(axis=-1, dtype=np.float32)
     enhancement = np.empty((phases, *series.shape[:3]), dtype=np.float32)
-    for phase, time in enumerate(np.clip(interval * np.arange(1, phases + 1), 0.0, seconds[-1])):
-        right = int(np.clip(np.searchsorted(seconds, time), 1, len(seconds) - 1))
-        share = (time - seconds[right - 1]) / (seconds[right] - seconds[right - 1])
+    for phase, time in enumerate(np.minimum(bolus.arrival + interval * np.arange(1, phases + 1), times[-1])):
+        right = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
+        share = np.float32((time - times[right - 1]) / (times[right] - times[right - 1]))
         enhancement[phase] = (1 - share) * series[..., right - 1] + share * series[..., right] - before
     return before, enhancement
 
 
-def precontrast(series: np.ndarray, times: np.ndarray, baseline: float) -> np.ndarray:
-    """(X, Y, Z) float32: the mean of the frames within `baseline` seconds of the first, before contrast arrives."""
-    return np.asarray(series[..., times - times[0] <= baseline].mean(axis=-1), dtype=np.float32)
+def mean_curve(series: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """(T,) mean of each frame of (X, Y, Z, T) in the brain (X, Y, Z)."""
+    return np.array([series[..., t][brain].mean(dtype=np.float64) for t in range(series.shape[-1])])

@@ -5,23 +5,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from ctp_ldm.data.sampling import Draw
 from ctp_ldm.data.store import SliceStore
 
-Augmentation = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+MOVE = "move"
 
 
 class SliceDataset(Dataset[dict[str, Any]]):
     """Every slice of the named cases in which the brain fills at least `min_brain` of the picture.
 
-    An item is one row of a `Sample`. Target and lesion are given when all the cases have them.
+    An item is one row of a `Sample`, still in the store's half precision: it is converted where the model is, which
+    halves what is copied on the way. Target and lesion are given when all the cases have them.
 
     Args:
         store: the slice store.
         cases: names, in order.
         min_brain: share of the picture, above 0; slices without brain are never given.
-        augmentation: applied to the arrays of an item, each (C, H, W).
+        context: neighbouring slices on each side that the source holds too, from below to above; beyond the first and
+            last slice these are repeated.
+        draw_move: a showing → how it is moved, (2, 3), which the item then holds as "move"; None where slices stay.
     """
 
     def __init__(
@@ -29,27 +34,40 @@ class SliceDataset(Dataset[dict[str, Any]]):
         store: SliceStore,
         cases: Sequence[str],
         min_brain: float = 0.0,
-        augmentation: Augmentation | None = None,
+        context: int = 0,
+        draw_move: Callable[[Draw], Tensor] | None = None,
     ) -> None:
-        self.store, self.augmentation = store, augmentation
+        self.store, self.context, self.draw_move = store, context, draw_move
         records = [store.records[name] for name in cases]
         least = max(1.0, min_brain * store.spec.size[0] * store.spec.size[1])
         self.index = [(r.name, z) for r in records for z, voxels in enumerate(r.brain_voxels) if voxels >= least]
-        self.kinds = ["source", "brain"]
+        self.kinds = ["brain"]
         if all(r.has_target for r in records):
             self.kinds.append("target")
         if all(r.lesion_voxels is not None for r in records):
             self.kinds.append("lesion")
 
+    @property
+    def lesion(self) -> list[bool]:
+        """Whether each slice has lesion."""
+        counts = {name: self.store.records[name].lesion_voxels for name, _ in self.index}
+        return [bool((counts[name] or {z: 0})[z]) for name, z in self.index]
+
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        case, z = self.index[i]
-        arrays = {}
+    def __getitem__(self, item: int | Draw) -> dict[str, Any]:
+        draw = item if isinstance(item, Draw) else Draw(item, 0, 0)
+        case, z = self.index[draw.slice]
+        found: dict[str, Any] = {"source": self._source(case, z)}
         for kind in self.kinds:
-            values = np.array(self.store.array(case, kind)[z], dtype=np.float32)  # type: ignore[arg-type]
-            arrays[kind] = torch.from_numpy(values if values.ndim == 3 else values[None])
-        if self.augmentation is not None:
-            arrays = self.augmentation(arrays)
-        return {**arrays, "case": case, "slice_index": z}
+            values = np.array(self.store.array(case, kind)[z])  # type: ignore[arg-type]
+            found[kind] = torch.from_numpy(values if values.ndim == 3 else values[None])
+        if self.draw_move is not None:
+            found[MOVE] = self.draw_move(draw)
+        return {**found, "case": case, "slice_index": z}
+
+    def _source(self, case: str, z: int) -> Tensor:
+        volume = self.store.array(case, "source")
+        neighbours = [min(max(z + k, 0), len(volume) - 1) for k in range(-self.context, self.context + 1)]
+        return torch.from_numpy(np.concatenate([volume[n] for n in neighbours]))

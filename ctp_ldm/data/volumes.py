@@ -1,5 +1,6 @@
 """Read one NIfTI volume, whole, and compare grids."""
 
+import hashlib
 import json
 import zlib
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Volume:
     file_affine: 4 × 4 as the file has it.
     times: (T,) seconds of each frame, None for three dimensions.
     path: the file.
+    digest: of the values in the file's order; None where they are all the same, which says nothing about whose they are.
+    unit: what the file's values were in, where that was found out.
     """
 
     values: np.ndarray
@@ -36,18 +39,24 @@ class Volume:
     file_affine: np.ndarray
     path: Path
     times: np.ndarray | None = None
+    digest: str | None = None
+    unit: str | None = None
 
 
-def read_volume(path: Path, dimensions: int = 3, frame_interval: float | None = None) -> Volume:
+def read_volume(
+    path: Path, dimensions: int = 3, frame_interval: float | None = None, documented_interval: float | None = None
+) -> Volume:
     """Read a NIfTI file completely and check it.
 
-    A singleton last axis is dropped. Frame times come from `FrameTimesStart` (seconds) of the JSON sidecar, else from
-    `frame_interval`, else from the header's fourth voxel size and time unit.
+    Singleton axes after the third are dropped. Frame times come from `FrameTimesStart`, `VolumeTiming` or
+    `RepetitionTime` (seconds) of the JSON sidecar, else from `frame_interval`, else from the header's fourth voxel size
+    and time unit, else from `documented_interval`.
 
     Args:
         path: the file.
         dimensions: 3, or 4 for a time series.
-        frame_interval: seconds between frames, for files that do not say.
+        frame_interval: seconds between frames, as the user states it.
+        documented_interval: seconds between frames, as the data set's authors document it.
 
     Raises:
         DataFault: missing, unreadable or truncated file, other dimensions, non-finite voxels, no frame times.
@@ -59,8 +68,9 @@ def read_volume(path: Path, dimensions: int = 3, frame_interval: float | None = 
         values = np.asarray(image.dataobj, dtype=np.float32)
     except _UNREADABLE as error:
         raise DataFault(f"{path} cannot be read as NIfTI ({error!r}); replace the file") from error
-    while values.ndim > dimensions and values.shape[-1] == 1:
-        values = values[..., 0]
+    kept = [0, 1, 2, *(axis for axis in range(3, values.ndim) if values.shape[axis] > 1)]
+    if len(kept) == dimensions:
+        values = values.reshape([values.shape[axis] for axis in kept], order="F")
     if values.ndim != dimensions:
         what = "a time series (X × Y × Z × T)" if dimensions == 4 else "one volume (X × Y × Z)"
         raise DataFault(f"{path} has dimensions {' × '.join(map(str, values.shape))}; expected {what}")
@@ -72,8 +82,12 @@ def read_volume(path: Path, dimensions: int = 3, frame_interval: float | None = 
         raise DataFault(
             f"{path} has a singular affine {affine.tolist()}; expected an invertible one: repair its header"
         )
-    times = _frame_times(image, path, values.shape[-1], frame_interval) if dimensions == 4 else None
-    return Volume(*to_ras(values, affine), affine, path, times)
+    times = None
+    if dimensions == 4:
+        stated = _stated_times(sidecar_of(path), path.name, values.shape[-1])
+        header = _header_interval(image) if kept[-1] == 3 else None
+        times = stated if stated is not None else _regular(path, values.shape[-1], frame_interval, header, documented_interval)
+    return Volume(*to_ras(values, affine), affine, path, times, _digest(values))
 
 
 def sidecar_of(path: Path) -> Path:
@@ -81,30 +95,46 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
-def _frame_times(image: nib.nifti1.Nifti1Image, path: Path, frames: int, interval: float | None) -> np.ndarray:
-    sidecar = sidecar_of(path)
-    if sidecar.is_file():
-        try:
-            stated = json.loads(sidecar.read_text()).get("FrameTimesStart")
-            times = None if stated is None else np.asarray(stated, dtype=float)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise DataFault(f"{sidecar} is not a JSON object with numbers in FrameTimesStart ({error})") from error
-        if times is not None:
-            if times.shape != (frames,) or not np.isfinite(times).all() or not (np.diff(times) > 0).all():
-                raise DataFault(
-                    f"{sidecar}: FrameTimesStart has {times.size} values; expected {frames} increasing seconds, one "
-                    f"for each frame of {path.name}"
-                )
-            return times
-    if interval is None:
-        unit = _SECONDS.get(image.header.get_xyzt_units()[1])
-        interval = float(image.header.get_zooms()[3]) * unit if unit else 0.0
-    if not (np.isfinite(interval) and interval > 0):
+def _stated_times(sidecar: Path, name: str, frames: int) -> np.ndarray | None:
+    """(T,) seconds that a JSON sidecar states, None where there is none or it is silent."""
+    if not sidecar.is_file():
+        return None
+    try:
+        content = json.loads(sidecar.read_text())
+        key = next((k for k in ("FrameTimesStart", "VolumeTiming", "RepetitionTime") if k in content), None)
+        if key is None:
+            return None
+        stated = np.asarray(content[key], dtype=float)
+        times = np.arange(frames) * stated if key == "RepetitionTime" and stated.ndim == 0 else stated
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataFault(f"{sidecar} is not a JSON object with numbers for the frame times ({error})") from error
+    if times.shape != (frames,) or not np.isfinite(times).all() or not (np.diff(times) > 0).all():
         raise DataFault(
-            f"{path} does not say when its {frames} frames were taken (no FrameTimesStart in {sidecar.name}, no time "
-            "unit in the header); give --frame-interval in seconds"
+            f"{sidecar}: {key} has {times.size} values; expected {frames} increasing seconds, one for each frame of {name}"
         )
-    return np.arange(frames) * interval
+    return times
+
+
+def _header_interval(image: nib.nifti1.Nifti1Image) -> float | None:
+    seconds = _SECONDS.get(image.header.get_xyzt_units()[1])
+    return float(image.header.get_zooms()[3]) * seconds if seconds else None
+
+
+def _regular(path: Path, frames: int, *intervals: float | None) -> np.ndarray:
+    """(T,) seconds at the first interval that is one."""
+    for interval in intervals:
+        if interval is not None and np.isfinite(interval) and interval > 0:
+            return np.arange(frames) * interval
+    raise DataFault(
+        f"{path} does not say when its {frames} frames were taken (no FrameTimesStart in {sidecar_of(path).name}, no time "
+        "unit in the header); give data.frame_interval in seconds"
+    )
+
+
+def _digest(values: np.ndarray) -> str | None:
+    if values.size == 0 or values.min() == values.max():
+        return None
+    return hashlib.blake2b(np.ascontiguousarray(values.T).data, digest_size=16).hexdigest()
 
 
 def require_same_grid(volume: Volume, reference: Volume) -> None:

@@ -143,7 +143,8 @@ class LatentDiffusionModule(TranslationModule):
                 f"{' or '.join(self.starts_from)}"
             )
         if self.latent_std.isnan().any():
-            self.estimate_latent_scale(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.estimate_latent_scale(data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader())
 
     @torch.no_grad()
     def estimate_latent_scale(self, batches: Iterable[Sample]) -> None:

@@ -1,0 +1,196 @@
+"""Look at every case of a data set: what is wrong, what is odd, and what it is like as a whole."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ctp_ldm.data.cases import Case, Layout, find_cases
+from ctp_ldm.data.faults import CaseFault, DataFaults
+from ctp_ldm.data.loading import load_case
+from ctp_ldm.data.parallel import each_case
+from ctp_ldm.data.preparation import Settings
+from ctp_ldm.data.task import Task
+from ctp_ldm.geometry import Geometry
+
+FORMAT, VERSION = "ctp-ldm fingerprint", 1
+MOTION_MM = 3.0
+COVERED = 0.95
+NEGATIVE = 0.05
+LESION_IN_BRAIN = 0.9
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `check` found out about one case.
+
+    facts: groups ("grid", "brain", "lesion", and the roles) of plain values.
+    digests: role → digest of an image's content.
+    faults: why the case cannot be used.
+    remarks: what is worth a look.
+    """
+
+    name: str
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def flat(self) -> dict[str, Any]:
+        """One level of facts: "ctp.arrival" and so on; lists are spread over "grid.spacing.0" …"""
+        items = {f"{group}.{key}": value for group, facts in self.facts.items() for key, value in facts.items()}
+        lists = {f"{k}.{i}": v for k, vs in items.items() if isinstance(vs, list) for i, v in enumerate(vs)}
+        return {k: v for k, v in items.items() if not isinstance(v, list)} | lists
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A checked data set: every case's findings, and the units that all of them agree on.
+
+    cases: name → findings.
+    task: role → what its files were taken for.
+    """
+
+    cases: dict[str, Findings]
+    task: dict[str, str]
+
+    @property
+    def faults(self) -> list[CaseFault]:
+        return [CaseFault(name, fault) for name, found in self.cases.items() for fault in found.faults]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Role → the unit of its files, where the good cases agree on one."""
+        found: dict[str, set[str]] = {}
+        for findings in self.cases.values():
+            for role, facts in findings.facts.items():
+                if "unit" in facts and not findings.faults:
+                    found.setdefault(role, set()).add(facts["unit"])
+        return {role: next(iter(units)) for role, units in sorted(found.items()) if len(units) == 1}
+
+    def summary(self) -> dict[str, Any]:
+        """Each fact over the cases that have it: how many, range and quartiles of numbers, counts of words."""
+        columns: dict[str, list[Any]] = {}
+        for findings in self.cases.values():
+            for key, value in findings.flat().items():
+                if value is not None:
+                    columns.setdefault(key, []).append(value)
+        return {key: _summarise(values) for key, values in columns.items()}
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "task": self.task,
+            "units": self.units,
+            "summary": self.summary(),
+            "cases": [asdict(findings) for findings in self.cases.values()],
+        }
+        partial_ = path.with_name(f".{path.name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial_.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+        partial_.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote.
+
+        Raises:
+            ValueError: the file is missing or something else.
+        """
+        try:
+            content = json.loads(path.read_text())
+            if (content["format"], content["version"]) != (FORMAT, VERSION):
+                raise ValueError(f"{content['format']} version {content['version']}")
+            return cls({c["name"]: Findings(**c) for c in content["cases"]}, content["task"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a fingerprint ({error!r}); make it with: ctp-ldm check DATA --json {path}"
+            ) from error
+
+
+def check(root: Path, task: Task, layout: Layout, settings: Settings, workers: int = 2) -> Fingerprint:
+    """Read and look at every case as `prepare` would, and write nothing.
+
+    Raises:
+        FileNotFoundError: no case found.
+    """
+    cases, faults = find_cases(layout, root, task.roles)
+    results, _ = each_case(cases, partial(inspect_case, task=task, settings=settings), workers, "check")
+    faults += duplicates({name: found.digests for name, found in results.items()})
+    for fault in faults:
+        results.setdefault(fault.case, Findings(fault.case)).faults.append(fault.message)
+    return Fingerprint(dict(sorted(results.items())), describe_task(task))
+
+
+def describe_task(task: Task) -> dict[str, str]:
+    """Role → all that decides what its files become."""
+    return {role: repr(quantity) for role, quantity in task.quantities.items()}
+
+
+def inspect_case(case: Case, task: Task, settings: Settings) -> Findings:
+    """Everything there is to say about one case."""
+    loaded = load_case(case, task, settings.frame_interval, settings.sources_only, describe=True)
+    faults = list(loaded.faults)
+    if loaded.brain is not None and loaded.affine is not None:
+        try:
+            Geometry.centred(loaded.affine, loaded.brain, settings.spacing, settings.size)
+        except ValueError as error:
+            faults.append(str(error))
+    return Findings(case.name, loaded.facts, loaded.digests, faults, list(_remarks(loaded.facts)))
+
+
+def duplicates(digests: Mapping[str, Mapping[str, str]]) -> list[CaseFault]:
+    """Cases that hold an image of an earlier case: one patient in two parts of a split would leak.
+
+    Args:
+        digests: case → role → digest.
+    """
+    first: dict[tuple[str, str], str] = {}
+    faults = []
+    for name in sorted(digests):
+        for role, digest in digests[name].items():
+            earlier = first.setdefault((role, digest), name)
+            if earlier != name:
+                faults.append(CaseFault(name, f"its {role} has the content of {earlier}'s: one patient under two names"))
+    return faults
+
+
+def require_good(fingerprint: Fingerprint) -> None:
+    """Raise what is wrong.
+
+    Raises:
+        DataFaults: every fault of every case.
+    """
+    if fingerprint.faults:
+        good = sum(not findings.faults for findings in fingerprint.cases.values())
+        raise DataFaults(fingerprint.faults, f"{good} of {len(fingerprint.cases)} cases are good")
+
+
+def _remarks(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    for role, found in facts.items():
+        if found.get("motion", 0.0) > MOTION_MM:
+            yield f"{role}: the head moves by {found['motion']:.1f} mm during the scan"
+        if found.get("covered", 1.0) < COVERED:
+            yield f"{role}: is 0 in {1 - found['covered']:.0%} of the brain"
+        if found.get("negative", 0.0) > NEGATIVE:
+            yield f"{role}: is negative in {found['negative']:.0%} of the brain"
+    if facts.get("brain", {}).get("cut"):
+        yield "the brain reaches the edge of the field of view"
+    inside = facts.get("lesion", {}).get("in_brain")
+    if inside is not None and inside < LESION_IN_BRAIN:
+        yield f"{1 - inside:.0%} of the lesion lies outside the brain"
+
+
+def _summarise(values: list[Any]) -> dict[str, Any]:
+    if any(isinstance(value, str | bool) for value in values):
+        return {"n": len(values), "counts": dict(sorted(Counter(map(str, values)).items()))}
+    names = ("min", "q1", "median", "q3", "max")
+    quartiles = [round(float(q), 6) for q in np.percentile(values, [0, 25, 50, 75, 100])]
+    return {"n": len(values), **dict(zip(names, quartiles, strict=True))}

@@ -1,0 +1,203 @@
+"""One patient's files in physical units, and everything that is wrong with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from ctp_ldm.data.cases import Case
+from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.quantities import Quantity
+from ctp_ldm.data.task import BRAIN, LESION, Task
+from ctp_ldm.data.volumes import Volume, read_volume, require_same_grid
+
+LESION_IN_BRAIN = 0.5
+COVERED = 0.5
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """What could be read of one patient, on the grid of its files in RAS order.
+
+    values: role → (C, X, Y, Z) float32 in the units of the role's channels.
+    brain, lesion: (X, Y, Z) bool, None where absent or unreadable.
+    affine: 4 × 4 of the files, None where none could be read.
+    digests: role → digest of an image's content; roles whose values are all the same are left out.
+    facts: what is reported of the case: groups of plain values.
+    faults: what is wrong, each with its file.
+    """
+
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    brain: np.ndarray | None = None
+    lesion: np.ndarray | None = None
+    affine: np.ndarray | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def load_case(
+    case: Case,
+    task: Task,
+    frame_interval: float | None = None,
+    sources_only: bool = False,
+    describe: bool = False,
+) -> LoadedCase:
+    """Read, check and convert one case as far as that goes.
+
+    Args:
+        case: the files.
+        task: what they hold.
+        frame_interval: seconds between the frames of series that do not say.
+        sources_only: targets and lesion mask may be missing.
+        describe: also collect `facts`.
+
+    Returns:
+        The case; good only where `faults` is empty.
+    """
+    faults = _missing(case, task, sources_only)
+    volumes = _read(case, task, frame_interval, faults)
+    images = {role: volume for role, volume in volumes.items() if role not in (BRAIN, LESION)}
+    digests = {role: volume.digest for role, volume in images.items() if volume.digest is not None}
+    faults += _same_within(case, digests)
+    reference = next((volumes[role] for role in (*task.sources, *volumes) if role in volumes), None)
+    affine = None if reference is None else reference.file_affine
+    facts = {"grid": _grid_facts(reference)} if describe and reference is not None else {}
+    brain = _find_brain(case, task, volumes, faults)
+    if brain is None:
+        return LoadedCase(affine=affine, digests=digests, facts=facts, faults=faults)
+    lesion = volumes[LESION].values > 0.5 if LESION in volumes else None
+    values: dict[str, np.ndarray] = {}
+    for role, quantity in task.quantities.items():
+        if role in images:
+            _convert(role, quantity, images[role], brain, values, faults, facts if describe else None)
+    if lesion is not None:
+        _require_in_brain(volumes[LESION], lesion, brain, faults)
+    if describe and reference is not None:
+        voxel_ml = float(np.prod(nib.affines.voxel_sizes(reference.affine))) / 1000
+        facts |= _mask_facts(brain, lesion, voxel_ml, nib.affines.voxel_sizes(reference.affine))
+    return LoadedCase(values, brain, lesion, affine, digests, facts, faults)
+
+
+def _missing(case: Case, task: Task, sources_only: bool) -> list[str]:
+    faults = []
+    for role in (*task.sources, *task.targets, LESION):
+        optional = sources_only or (role == LESION and not task.needs_lesion)
+        if role not in case.files and (role in task.sources or not optional):
+            hint = "" if role in task.sources else " (cases for prediction alone: --sources-only)"
+            faults.append(f"{role} is missing: expected {case.expected.get(role, 'a file')}{hint}")
+    return faults
+
+
+def _read(case: Case, task: Task, frame_interval: float | None, faults: list[str]) -> dict[str, Volume]:
+    volumes: dict[str, Volume] = {}
+    quantities = task.quantities
+    order = [*task.sources, *(role for role in task.roles if role not in task.sources)]
+    for role in (role for role in order if role in case.files):
+        try:
+            dimensions = quantities[role].dimensions if role in quantities else 3
+            volume = read_volume(case.files[role], dimensions, frame_interval, case.frame_interval)
+            volume = quantities[role].calibrate(volume) if role in quantities else volume
+            require_same_grid(volume, next(iter(volumes.values()), volume))
+            volumes[role] = volume
+        except DataFault as error:
+            faults.append(str(error))
+    return volumes
+
+
+def _same_within(case: Case, digests: Mapping[str, str]) -> list[str]:
+    first: dict[str, str] = {}
+    faults = []
+    for role, digest in digests.items():
+        if digest in first:
+            faults.append(f"{case.files[role]} has the content of {case.files[first[digest]].name}: one is the wrong file")
+        first.setdefault(digest, role)
+    return faults
+
+
+def _find_brain(case: Case, task: Task, volumes: Mapping[str, Volume], faults: list[str]) -> np.ndarray | None:
+    """(X, Y, Z) bool, or None where nothing shows it (which is told as a fault)."""
+    if BRAIN in volumes:
+        brain = volumes[BRAIN].values > 0.5
+        if not brain.any():
+            faults.append(f"{volumes[BRAIN].path} is empty; expected a brain mask")
+        return brain if brain.any() else None
+    role = next(iter(task.sources))
+    if BRAIN in case.files or role not in volumes:
+        return None  # the mask or the source that would show it has a fault of its own
+    try:
+        return task.quantities[role].find_brain(volumes[role])
+    except DataFault as error:
+        faults.append(f"{volumes[role].path}: {error}")
+        return None
+
+
+def _convert(
+    role: str,
+    quantity: Quantity,
+    volume: Volume,
+    brain: np.ndarray,
+    values: dict[str, np.ndarray],
+    faults: list[str],
+    facts: dict[str, dict[str, Any]] | None,
+) -> None:
+    try:
+        companions = {r: values[r] for r in quantity.companions if r in values}
+        values[role] = quantity.convert(volume, brain, companions)
+        described = {} if facts is None else quantity.describe(volume, brain, values[role])
+    except DataFault as error:
+        faults.append(str(error))
+        return
+    frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
+    covered = float((frame[brain] != 0).mean()) if quantity.zero_is_outside else 1.0
+    if covered < COVERED:
+        faults.append(
+            f"{volume.path} is 0 in {1 - covered:.0%} of the brain; expected an image of the whole brain: check its field "
+            "of view and registration"
+        )
+    if facts is not None:
+        facts[role] = {**described, "covered": covered}
+
+
+def _require_in_brain(volume: Volume, lesion: np.ndarray, brain: np.ndarray, faults: list[str]) -> None:
+    share = (lesion & brain).sum() / max(1, lesion.sum())
+    if lesion.any() and share < LESION_IN_BRAIN:
+        faults.append(
+            f"{volume.path}: only {share:.0%} of the lesion lies in the brain mask; expected at least "
+            f"{LESION_IN_BRAIN:.0%}: check registration and orientation"
+        )
+
+
+def _grid_facts(volume: Volume) -> dict[str, Any]:
+    axes = volume.affine[:3, :3] / nib.affines.voxel_sizes(volume.affine)
+    return {
+        "shape": list(volume.values.shape[:3]),
+        "spacing": [round(float(s), 4) for s in nib.affines.voxel_sizes(volume.affine)],
+        "orientation": "".join(nib.aff2axcodes(volume.file_affine)),
+        "oblique": round(float(np.degrees(np.arccos(np.clip(np.diag(axes), -1, 1).min()))), 2),
+    }
+
+
+def _mask_facts(
+    brain: np.ndarray, lesion: np.ndarray | None, voxel_ml: float, sizes: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    spans = [np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    facts: dict[str, dict[str, Any]] = {
+        "brain": {
+            "ml": float(brain.sum() * voxel_ml),
+            "extent": [round(float((s[-1] - s[0] + 1) * size), 1) for s, size in zip(spans, sizes, strict=True)],
+            "slices": int(brain.any(axis=(0, 1)).sum()),
+            "cut": any(s[0] == 0 or s[-1] == n - 1 for s, n in zip(spans[:2], brain.shape[:2], strict=True)),
+        }
+    }
+    if lesion is not None:
+        inside = float((lesion & brain).sum() / lesion.sum()) if lesion.any() else None
+        facts["lesion"] = {
+            "ml": float(lesion.sum() * voxel_ml),
+            "parts": int(ndimage.label(lesion)[1]),
+            "in_brain": inside,
+        }
+    return facts

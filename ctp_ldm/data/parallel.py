@@ -1,0 +1,54 @@
+"""The same work on many cases, in several processes, with a progress bar."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from ctp_ldm.data.cases import Case
+from ctp_ldm.data.faults import CaseFault, DataFaults
+
+Result = TypeVar("Result")
+
+
+def each_case(
+    cases: list[Case], work: Callable[[Case], Result], workers: int, title: str
+) -> tuple[dict[str, Result], list[CaseFault]]:
+    """Apply `work` to every case; what raises `DataFaults` ends that case alone.
+
+    Args:
+        cases: what to work on.
+        work: picklable where there is more than one worker.
+        workers: processes.
+        title: of the progress bar.
+
+    Returns:
+        Results by case name, and the faults, sorted.
+    """
+    results: dict[str, Result] = {}
+    faults: list[CaseFault] = []
+
+    def collect(case: Case, result: Callable[[], Result]) -> None:
+        try:
+            results[case.name] = result()
+        except DataFaults as error:
+            faults.extend(error.faults)
+        bar.update()
+
+    with tqdm(total=len(cases), desc=title, unit="case", disable=not cases) as bar:
+        if workers <= 1 or len(cases) <= 1:
+            for case in cases:
+                collect(case, lambda case=case: work(case))  # type: ignore[misc]
+            return results, sorted(faults, key=str)
+        # spawn: a process that has started torch threads must not be forked.
+        with ProcessPoolExecutor(min(workers, len(cases)), mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(work, case): case for case in cases}
+            try:
+                for future in as_completed(futures):
+                    collect(futures[future], future.result)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return results, sorted(faults, key=str)

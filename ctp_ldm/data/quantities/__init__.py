@@ -1,0 +1,21 @@
+"""What the numbers in a file mean: from a file's values to named channels in physical units."""
+
+from ctp_ldm.data.quantities.base import Intensity, Quantity, RobustRange
+from ctp_ldm.data.quantities.ct import CTPerfusion, NonContrastCT
+from ctp_ldm.data.quantities.diffusion import ApparentDiffusion, RelativeDWI
+from ctp_ldm.data.quantities.perfusion import CBF, CBV, MTT, PerfusionMap, Tmax
+
+__all__ = [
+    "CBF",
+    "CBV",
+    "MTT",
+    "ApparentDiffusion",
+    "CTPerfusion",
+    "Intensity",
+    "NonContrastCT",
+    "PerfusionMap",
+    "Quantity",
+    "RelativeDWI",
+    "RobustRange",
+    "Tmax",
+]

@@ -1,0 +1,83 @@
+"""Diffusion MRI: the apparent diffusion coefficient and the weighted image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.quantities.base import Quantity
+from ctp_ldm.data.units import AUTO, unit_factor
+from ctp_ldm.data.volumes import Volume
+from ctp_ldm.scaling import Linear
+
+REFERENCE_ADC = (650.0, 950.0)
+ADC_CEILING = 3000.0
+ADC_TYPICAL = (300.0, 2000.0)
+ADC_UNITS = {"1e-6 mm2/s": 1.0, "1e-3 mm2/s": 1e3, "mm2/s": 1e6}
+
+
+@dataclass(frozen=True)
+class ApparentDiffusion(Quantity):
+    """ADC in 10⁻⁶ mm²/s; files in 10⁻⁶, 10⁻³ or 1 mm²/s are told apart by their median in the brain.
+
+    The medians of living brains are 700–1000 × 10⁻⁶ mm²/s, so the three conventions lie a factor 1000 apart.
+
+    unit: of the file: "1e-6 mm2/s", "1e-3 mm2/s", "mm2/s", or auto.
+    """
+
+    unit: str = AUTO
+
+    @property
+    def scaling(self) -> Linear:
+        return Linear("10⁻⁶ mm²/s", 0.0, ADC_CEILING)
+
+    def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
+        _, factor = self._unit(volume, brain)
+        return (volume.values * np.float32(factor)).clip(0.0, None)[None]
+
+    def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+        return {"unit": self._unit(volume, brain)[0], **super().describe(volume, brain, values)}
+
+    def _unit(self, volume: Volume, brain: np.ndarray) -> tuple[str, float]:
+        return unit_factor(volume, brain, ADC_UNITS, ADC_TYPICAL, self.unit)
+
+
+@dataclass(frozen=True)
+class RelativeDWI(Quantity):
+    """DWI (b = 1000 s/mm²) divided by its median over brain with ADC 650–950 × 10⁻⁶ mm²/s, so normal tissue is 1.
+
+    Without an ADC map the median of the whole brain is the reference.
+
+    adc: the role of the ADC map, which is looked at whether or not it is a channel too; None never looks at one (for a
+        DWI that is a source where the ADC map is what is synthesised).
+    """
+
+    adc: str | None = "adc"
+
+    @property
+    def companions(self) -> Mapping[str, Quantity]:
+        return {} if self.adc is None else {self.adc: ApparentDiffusion()}
+
+    @property
+    def scaling(self) -> Linear:
+        return Linear("relative DWI", 0.0, 4.0)
+
+    def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
+        tissue = brain
+        if self.adc in companions:
+            adc = companions[self.adc][0]
+            normal = brain & (adc >= REFERENCE_ADC[0]) & (adc <= REFERENCE_ADC[1])
+            tissue = normal if normal.any() else brain
+        median = float(np.median(volume.values[tissue]))
+        if not median > 0:
+            raise DataFault(
+                f"{volume.path} has a median of {median:.3g} in normal brain; expected a positive signal: check that "
+                "it is a DWI and that the brain mask fits"
+            )
+        return (volume.values / np.float32(median)).clip(0.0, None)[None]
+
+    def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+        negative = float((volume.values[brain] < 0).mean())
+        return {**super().describe(volume, brain, values), "negative": negative}
