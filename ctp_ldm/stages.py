@@ -161,7 +161,10 @@ def run_stage(arguments: Sequence[str]) -> None:
             save_config_callback=SaveRun,
             save_config_kwargs={"overwrite": True},
             # Always there: without them a run could not go on, and test and predict would keep nothing.
-            trainer_defaults={"callbacks": [LastCheckpoint(), PatientTables(), NIfTIWriter()]},
+            trainer_defaults={
+                "callbacks": [LastCheckpoint(), PatientTables(), NIfTIWriter()],
+                "use_distributed_sampler": False,  # the DataModule shares slices and patients out exactly
+            },
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

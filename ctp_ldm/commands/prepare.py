@@ -20,7 +20,7 @@ def prepare(
 ) -> None:
     """Bring a data set to one grid and scaling, and write the slice store that training reads.
 
-    The data section of a stage's config says how: `--config posttrain.yaml`, or single options such as `--data.spacing`.
+    The data section of a stage's config says how (`--config posttrain.yaml`), or single options do: `--data.spacing 2`.
 
     Args:
         source: the data set.

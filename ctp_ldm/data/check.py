@@ -14,9 +14,8 @@ from ctp_ldm.data.cases import Case, Layout, find_cases
 from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.loading import load_case
 from ctp_ldm.data.parallel import each_case
-from ctp_ldm.data.preparation import Settings
+from ctp_ldm.data.preparation import Settings, place
 from ctp_ldm.data.task import Task
-from ctp_ldm.geometry import Geometry
 
 FORMAT, VERSION = "ctp-ldm fingerprint", 1
 MOTION_MM = 3.0
@@ -137,12 +136,7 @@ def describe_task(task: Task) -> dict[str, str]:
 def inspect_case(case: Case, task: Task, settings: Settings) -> Findings:
     """Everything there is to say about one case."""
     loaded = load_case(case, task, settings.frame_interval, settings.sources_only, describe=True)
-    faults = list(loaded.faults)
-    if loaded.brain is not None and loaded.affine is not None:
-        try:
-            Geometry.centred(loaded.affine, loaded.brain, settings.spacing, settings.size)
-        except ValueError as error:
-            faults.append(str(error))
+    faults = loaded.faults + place(loaded, settings)[1]
     return Findings(case.name, loaded.facts, loaded.digests, faults, list(_remarks(loaded.facts)))
 
 
@@ -158,7 +152,9 @@ def duplicates(digests: Mapping[str, Mapping[str, str]]) -> list[CaseFault]:
         for role, digest in digests[name].items():
             earlier = first.setdefault((role, digest), name)
             if earlier != name:
-                faults.append(CaseFault(name, f"its {role} has the content of {earlier}'s: one patient under two names"))
+                faults.append(
+                    CaseFault(name, f"its {role} has the content of {earlier}'s: one patient under two names")
+                )
     return faults
 
 

@@ -52,8 +52,8 @@ class ISLES24(Layout):
 
 
 class ISLES22(Layout):
-    """ISLES'22 (MRI only): `rawdata/sub-strokecase*/ses-0001/…_{dwi,adc,flair}.nii.gz`, with or without folders `dwi` and
-    `anat` between, and `derivatives/sub-strokecase*/ses-0001/…_msk.nii.gz`.
+    """ISLES'22 (MRI only): `rawdata/sub-strokecase*/ses-0001/…_{dwi,adc,flair}.nii.gz`, with or without folders `dwi`
+    and `anat` between, and `derivatives/sub-strokecase*/ses-0001/…_msk.nii.gz`.
 
     The patients' folders lie in `rawdata`, in `raw_data` or in `root` itself. Of several sessions the first is taken.
     """
@@ -80,9 +80,10 @@ class ISLES22(Layout):
 
 
 class ISLES18(Layout):
-    """ISLES'18 (no MRI): `TRAINING/case_1/SMIR.Brain.XX.O.{CT,CT_4DPWI,CT_CBF,CT_CBV,CT_MTT,CT_Tmax,OT}.<id>/<same>.nii`.
+    """ISLES'18 (no MRI): `TRAINING/case_1/SMIR.Brain.XX.O.<kind>.<id>/<same>.nii` with kind CT, CT_4DPWI, CT_CBF,
+    CT_CBV, CT_MTT, CT_Tmax or OT (the lesion).
 
-    `root` is the folder of the cases, or holds `TRAINING` or `TESTING`; cases are then called `training_case_1`, because
+    `root` is the folder of the cases, or holds `TRAINING` or `TESTING`; cases are then called `training_case_1`, for
     both number from 1. For prediction, and for tasks whose files it has: there is no diffusion MRI.
     """
 
@@ -115,7 +116,7 @@ class ISLES18(Layout):
 
 
 class CaseFolders(Layout):
-    """`<root>/<patient>/<role>.nii.gz` or `.nii`, the brain mask also as `mask` (the published 2D system's convention)."""
+    """`<root>/<patient>/<role>.nii.gz` or `.nii`, the brain mask also as `mask`: the published 2D system's layout."""
 
     def cases(self, root: Path, roles: Iterable[str]) -> list[Case]:
         wanted = list(roles)
@@ -141,8 +142,8 @@ class Datalist(Layout):
     """A MONAI or decathlon datalist: a JSON file with lists of cases, each an object of role → file.
 
     `root` is that file, or the folder that holds it as `file`. Paths are relative to the file. A case is called by its
-    key `name`, `case`, `id` or `subject`, else by the folder of its first file when that folder is its own, else by that
-    file.
+    key `name`, `case`, `id` or `subject`, else by the folder of its first file when that folder is its own, else by
+    that file.
 
     file: name of the JSON file in `root`.
     sections: which lists to read; by default all of them that hold cases.
@@ -178,9 +179,7 @@ class Datalist(Layout):
         paths = {self.keys.get(k, k): v for k, v in words.items() if isinstance(v, str) and v.endswith(NIFTI)}
         return {role: folder / value for role, value in paths.items()}
 
-    def _case(
-        self, path: Path, entry: Any, files: dict[str, Path], roles: list[str], parents: Sequence[Path]
-    ) -> Case:
+    def _case(self, path: Path, entry: Any, files: dict[str, Path], roles: list[str], parents: Sequence[Path]) -> Case:
         first = next(iter(files.values()))
         stated = [entry[k] for k in ("name", "case", "id", "subject") if isinstance(entry, dict) and k in entry]
         own = parents.count(first.parent) == 1 and len({p.parent for p in files.values()}) == 1

@@ -113,7 +113,9 @@ def _same_within(case: Case, digests: Mapping[str, str]) -> list[str]:
     faults = []
     for role, digest in digests.items():
         if digest in first:
-            faults.append(f"{case.files[role]} has the content of {case.files[first[digest]].name}: one is the wrong file")
+            faults.append(
+                f"{case.files[role]} has the content of {case.files[first[digest]].name}: one is the wrong file"
+            )
         first.setdefault(digest, role)
     return faults
 
@@ -155,8 +157,8 @@ def _convert(
     covered = float((frame[brain] != 0).mean()) if quantity.zero_is_outside else 1.0
     if covered < COVERED:
         faults.append(
-            f"{volume.path} is 0 in {1 - covered:.0%} of the brain; expected an image of the whole brain: check its field "
-            "of view and registration"
+            f"{volume.path} is 0 in {1 - covered:.0%} of the brain; expected an image of the whole brain: check its "
+            "field of view and registration"
         )
     if facts is not None:
         facts[role] = {**described, "covered": covered}

@@ -87,7 +87,9 @@ class TranslationDataModule(L.LightningDataModule):
         super().__init__()
         self.sources, self.targets = sources or type(self).sources, targets or type(self).targets
         if not self.sources or not self.targets:
-            raise ValueError(f"{type(self).__name__} must declare class attributes `sources` and `targets` (role → quantity)")
+            raise ValueError(
+                f"{type(self).__name__} must declare class attributes `sources` and `targets` (role → quantity)"
+            )
         if context < 0:
             raise ValueError(f"data.context must be 0 or more neighbouring slices, found {context}")
         self.task = Task(self.sources, self.targets, self.needs_lesion, units or {})
@@ -168,7 +170,7 @@ class TranslationDataModule(L.LightningDataModule):
         return self._whole("predict")
 
     def _whole(self, part: str) -> DataLoader[dict[str, Any]]:
-        """Whole patients, shared out to the processes; where there are fewer patients than processes some come twice."""
+        """Whole patients, shared out to the processes; with fewer patients than processes some come twice."""
         assert self.store is not None
         rank, processes = self._place()
         cases = self.parts[part][rank::processes] or [self.parts[part][rank % len(self.parts[part])]]

@@ -46,10 +46,11 @@ def find_bolus(curve: np.ndarray, times: np.ndarray) -> Bolus:
             frame-to-frame noise); no frame before contrast; the scan ends before the peak.
     """
     seconds = float(times[-1] - times[0])
+    scan = f"{len(times)} frames over {seconds:.1f} s"
     if len(times) < FRAMES or seconds > LONGEST_S:
         raise DataFault(
-            f"the perfusion series has {len(times)} frames over {seconds:.1f} s; expected at least {FRAMES} frames within "
-            f"{LONGEST_S:.0f} s (if the times are wrong give data.frame_interval)"
+            f"the perfusion series has {scan}; expected at least {FRAMES} frames within {LONGEST_S:.0f} s (if the "
+            "times are wrong give data.frame_interval)"
         )
     smooth = np.convolve(np.pad(curve, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
     top = int(smooth.argmax())
@@ -61,23 +62,20 @@ def find_bolus(curve: np.ndarray, times: np.ndarray) -> Bolus:
         base = float(np.median(curve[: onset + 1]))
     noise = 1.4826 * float(np.median(np.abs(np.diff(curve, 2)))) / np.sqrt(6)
     enhancement = float(smooth[top] - base)
-    if enhancement < max(LEAST_HU, LEAST_OVER_NOISE * noise):
+    least = max(LEAST_HU, LEAST_OVER_NOISE * noise)
+    if enhancement < least:
         raise DataFault(
-            f"no bolus is seen: the brain's mean rises by {enhancement:.2f} HU over {base:.1f} HU in {seconds:.0f} s (noise "
-            f"{noise:.2f} HU); expected at least {max(LEAST_HU, LEAST_OVER_NOISE * noise):.2f} HU: contrast came after "
-            "the scan, or before it"
+            f"no bolus is seen in {scan}: the brain's mean rises by {enhancement:.2f} HU over {base:.1f} HU; expected "
+            f"at least {least:.2f} HU: contrast came after the scan, or before it"
         )
     if top == len(curve) - 1:
-        raise DataFault(
-            f"the scan ends before the bolus has passed: the brain's mean still rises in the last of {len(times)} frames "
-            f"({seconds:.1f} s)"
-        )
+        raise DataFault(f"the scan ends before the bolus has passed: the brain's mean still rises at the end of {scan}")
     arrival = _crossing(smooth, times, onset, base + ONSET * enhancement)
     before = times <= arrival - BEFORE_ONSET_S
     if not before.any():
         raise DataFault(
-            f"no frame before contrast: the bolus arrives {arrival - times[0]:.1f} s after the first frame; expected at "
-            f"least {BEFORE_ONSET_S:.0f} s"
+            f"no frame before contrast in {scan}: the bolus arrives {arrival - times[0]:.1f} s after the first frame; "
+            f"expected at least {BEFORE_ONSET_S:.0f} s"
         )
     return Bolus(arrival, float(times[top]), enhancement, before)
 
@@ -98,7 +96,7 @@ def baseline_and_phases(
         series: (X, Y, Z, T) HU.
         times: (T,) seconds, increasing.
         bolus: when contrast comes.
-        phases: number of phases P, at `interval` · 1…P seconds after arrival.
+        phases: number of phases P, at `interval` · 0…P − 1 seconds after arrival.
         interval: seconds between phases.
 
     Returns:
@@ -108,16 +106,15 @@ def baseline_and_phases(
     Raises:
         DataFault: the scan ends before half of the phases' span after arrival.
     """
-    left = float(times[-1]) - bolus.arrival
-    if left < phases * interval / 2:
+    left, half = float(times[-1]) - bolus.arrival, phases * interval / 2
+    if left < half:
         raise DataFault(
             f"the scan ends {left:.1f} s after the bolus arrives (at {bolus.arrival - times[0]:.1f} of "
-            f"{times[-1] - times[0]:.1f} s); expected at least {phases * interval / 2:.1f} s, half of {phases} phases of "
-            f"{interval:g} s: too short"
+            f"{times[-1] - times[0]:.1f} s); expected at least {half:.1f} s, half of {phases} phases of {interval:g} s"
         )
     before = series[..., bolus.before].mean(axis=-1, dtype=np.float32)
     enhancement = np.empty((phases, *series.shape[:3]), dtype=np.float32)
-    for phase, time in enumerate(np.minimum(bolus.arrival + interval * np.arange(1, phases + 1), times[-1])):
+    for phase, time in enumerate(np.minimum(bolus.arrival + interval * np.arange(phases), times[-1])):
         right = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
         share = np.float32((time - times[right - 1]) / (times[right] - times[right - 1]))
         enhancement[phase] = (1 - share) * series[..., right - 1] + share * series[..., right] - before

@@ -7,7 +7,7 @@ import numpy as np
 
 from ctp_ldm.data.cases import Case
 from ctp_ldm.data.faults import CaseFault, DataFaults
-from ctp_ldm.data.loading import load_case
+from ctp_ldm.data.loading import LoadedCase, load_case
 from ctp_ldm.data.task import Task
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.spec import Channel
@@ -64,13 +64,9 @@ def prepare_case(case: Case, task: Task, settings: Settings) -> PreparedCase:
         DataFaults: everything that is wrong with the case.
     """
     loaded = load_case(case, task, settings.frame_interval, settings.sources_only)
-    faults = list(loaded.faults)
-    if loaded.brain is not None and loaded.affine is not None:
-        try:
-            geometry = Geometry.centred(loaded.affine, loaded.brain, settings.spacing, settings.size)
-        except ValueError as error:
-            faults.append(str(error))
-    if faults:
+    geometry, outside = place(loaded, settings)
+    faults = loaded.faults + outside
+    if faults or geometry is None or loaded.brain is None:
         raise DataFaults([CaseFault(case.name, fault) for fault in faults], _REMEDY)
     brain = geometry.mask_to_grid(loaded.brain)
     has_target = all(role in loaded.values for role in task.targets)
@@ -88,6 +84,16 @@ def prepare_case(case: Case, task: Task, settings: Settings) -> PreparedCase:
         geometry=geometry,
         digests=loaded.digests,
     )
+
+
+def place(loaded: LoadedCase, settings: Settings) -> tuple[Geometry | None, list[str]]:
+    """The prepared grid of a case whose brain is known, and why it does not fit."""
+    if loaded.brain is None or loaded.affine is None:
+        return None, []
+    try:
+        return Geometry.centred(loaded.affine, loaded.brain, settings.spacing, settings.size), []
+    except ValueError as error:
+        return None, [str(error)]
 
 
 def _encode(channel: Channel, physical: np.ndarray, brain: np.ndarray, geometry: Geometry) -> np.ndarray:

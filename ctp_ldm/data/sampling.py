@@ -1,5 +1,6 @@
 """Which slices an epoch shows, in which order, to which process; and how a run goes on in the middle of one."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -54,7 +55,9 @@ class LesionAwareSampler(Sampler[Draw]):
         extra = len(self) - len(shown)
         whole, part = divmod(extra, max(1, len(with_lesion)))
         slices = np.concatenate([shown, np.tile(with_lesion, whole), rng.permutation(with_lesion)[:part]])
-        repeats = np.concatenate([shown * 0, np.repeat(1 + np.arange(whole), len(with_lesion)), np.full(part, whole + 1)])
+        repeats = np.concatenate(
+            [shown * 0, np.repeat(1 + np.arange(whole), len(with_lesion)), np.full(part, whole + 1)]
+        )
         order = rng.permutation(len(slices))
         return (Draw(int(slices[i]), self.epoch, int(repeats[i])) for i in order)
 
@@ -63,8 +66,8 @@ class EvenBatches(Sampler[list[Draw]]):
     """One process's batches of an epoch: together the processes show what the sampler gives, nothing twice, all of it.
 
     Every process gets the same number of batches, and their sizes differ by at most one: a remainder is spread over all
-    batches instead of being dropped, padded or left to one small batch. None is larger than `batch_size`, unless that is
-    1 and the processes do not divide the slices.
+    batches instead of being dropped, padded or left to one small batch. None is larger than `batch_size`, unless that
+    is 1 and the processes do not divide the slices.
 
     Args:
         sampler: the epoch's order, the same in every process.
@@ -84,7 +87,7 @@ class EvenBatches(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         order = list(self.sampler)
         ends = np.linspace(0, len(order), len(self) * self.processes + 1).round().astype(int)
-        batches = [order[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)][self.rank :: self.processes]
+        batches = [order[a:b] for a, b in itertools.pairwise(ends)][self.rank :: self.processes]
         return iter(batches[self.first :])
 
 

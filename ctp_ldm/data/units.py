@@ -89,6 +89,6 @@ def _ct_unit(volume: Volume) -> str:
         return "HU"
     low, middle, high = np.percentile(frame, [1, 50, 99])
     raise DataFault(
-        f"{volume.path} has values of {low:.4g} / {middle:.4g} / {high:.4g} (1, 50, 99 %), in which neither air nor brain "
-        "is seen in HU or HU + 1024; check that it is a CT, or state its unit with data.units"
+        f"{volume.path} has values of {low:.4g} / {middle:.4g} / {high:.4g} (1, 50, 99 %), in which neither air "
+        "nor brain is seen in HU or HU + 1024; check that it is a CT, or state its unit with data.units"
     )

@@ -30,7 +30,7 @@ class Volume:
     file_affine: 4 × 4 as the file has it.
     times: (T,) seconds of each frame, None for three dimensions.
     path: the file.
-    digest: of the values in the file's order; None where they are all the same, which says nothing about whose they are.
+    digest: of the values in the file's order; None where they are all the same, which does not say whose they are.
     unit: what the file's values were in, where that was found out.
     """
 
@@ -86,7 +86,11 @@ def read_volume(
     if dimensions == 4:
         stated = _stated_times(sidecar_of(path), path.name, values.shape[-1])
         header = _header_interval(image) if kept[-1] == 3 else None
-        times = stated if stated is not None else _regular(path, values.shape[-1], frame_interval, header, documented_interval)
+        times = (
+            stated
+            if stated is not None
+            else _regular(path, values.shape[-1], frame_interval, header, documented_interval)
+        )
     return Volume(*to_ras(values, affine), affine, path, times, _digest(values))
 
 
@@ -110,7 +114,8 @@ def _stated_times(sidecar: Path, name: str, frames: int) -> np.ndarray | None:
         raise DataFault(f"{sidecar} is not a JSON object with numbers for the frame times ({error})") from error
     if times.shape != (frames,) or not np.isfinite(times).all() or not (np.diff(times) > 0).all():
         raise DataFault(
-            f"{sidecar}: {key} has {times.size} values; expected {frames} increasing seconds, one for each frame of {name}"
+            f"{sidecar}: {key} has {times.size} values; expected {frames} increasing seconds, one for each frame of "
+            f"{name}"
         )
     return times
 
@@ -126,8 +131,8 @@ def _regular(path: Path, frames: int, *intervals: float | None) -> np.ndarray:
         if interval is not None and np.isfinite(interval) and interval > 0:
             return np.arange(frames) * interval
     raise DataFault(
-        f"{path} does not say when its {frames} frames were taken (no FrameTimesStart in {sidecar_of(path).name}, no time "
-        "unit in the header); give data.frame_interval in seconds"
+        f"{path} does not say when its {frames} frames were taken (no FrameTimesStart in {sidecar_of(path).name}, no "
+        "time unit in the header); give data.frame_interval in seconds"
     )
 
 

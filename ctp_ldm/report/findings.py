@@ -1,21 +1,21 @@
 """What `check` found: a table on the screen, and one in a file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from ctp_ldm.data import Findings, Fingerprint
 
 SHOWN = 60
-_GROUPS = ("grid", "brain", "lesion")
 
 
 def show_findings(fingerprint: Fingerprint, console: Console | None = None) -> None:
-    """A line for each case, those with faults and remarks first, and the ranges over all of them.
+    """A line for each case, those with faults and remarks first; then ranges over all of them.
 
     Args:
         fingerprint: the checked data set.
@@ -24,20 +24,23 @@ def show_findings(fingerprint: Fingerprint, console: Console | None = None) -> N
     console = console or Console()
     roles = [role for role in fingerprint.task if any(role in f.facts for f in fingerprint.cases.values())]
     order = sorted(fingerprint.cases.values(), key=lambda f: (not f.faults, not f.remarks, f.name))
-    table = Table(title=f"{len(order)} cases", title_justify="left")
-    for heading in ("case", "grid, mm", "brain, mL", "lesion, mL", *roles, "seen"):
-        table.add_column(heading, justify="right" if heading.endswith("mL") else "left")
+    columns = {name: read for role in roles for name, read in _columns(role, fingerprint).items()}
+    table = Table(title=f"{len(order)} cases", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("case", no_wrap=True)
+    table.add_column("grid, mm", no_wrap=True)
+    for heading in ("brain, mL", "lesion, mL", *columns):
+        table.add_column(heading, justify="right")
+    table.add_column("seen")
     for findings in order[:SHOWN]:
-        table.add_row(*_cells(findings, roles))
+        table.add_row(*_cells(findings, list(columns.values())))
     console.print(table)
     if len(order) > SHOWN:
-        console.print(f"… and {len(order) - SHOWN} more with nothing to remark" + " (all of them: --csv FILE)")
-    summary = fingerprint.summary()
-    for key in ("grid.spacing.0", "grid.spacing.2", "lesion.ml", *(f"{r}.{k}" for r in roles for k in ("frames", "median"))):
-        if "median" in summary.get(key, {}):
-            console.print("{}: median {median:.4g}, {min:.4g} … {max:.4g} in {n} cases".format(key, **summary[key]))
+        console.print(f"… and {len(order) - SHOWN} more (all of them: --csv FILE)")
+    for key, values in fingerprint.summary().items():
+        if key in ("grid.spacing.0", "grid.spacing.2", "lesion.ml") or key.endswith((".frames", ".arrival", ".median")):
+            console.print("{}: median {median:.4g}, {min:.4g} … {max:.4g} in {n} cases".format(key, **values))
     if fingerprint.units:
-        console.print("units: " + ", ".join(f"{role} {unit}" for role, unit in fingerprint.units.items()))
+        console.print("units of the files: " + ", ".join(f"{role} {unit}" for role, unit in fingerprint.units.items()))
 
 
 def write_findings(fingerprint: Fingerprint, path: Path) -> None:
@@ -55,26 +58,34 @@ def write_findings(fingerprint: Fingerprint, path: Path) -> None:
     pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g")
 
 
-def _cells(findings: Findings, roles: list[str]) -> list[str]:
-    grid, brain, lesion = (findings.facts.get(group, {}) for group in _GROUPS)
-    spacing = " × ".join(f"{s:.3g}" for s in grid.get("spacing", []))
+def _columns(role: str, fingerprint: Fingerprint) -> dict[str, Callable[[Findings], str]]:
+    """Heading → what a case shows there: timing of a series, the median of anything else."""
+    shown = [("median", role, "{:.3g}")]
+    if any("frames" in f.facts.get(role, {}) for f in fingerprint.cases.values()):
+        shown = [
+            ("frames", f"{role}: frames", "{:d}"),
+            ("interval", "every, s", "{:.3g}"),
+            ("arrival", "bolus, s", "{:.1f}"),
+            ("enhancement", "peak, HU", "{:.1f}"),
+            ("motion", "moves, mm", "{:.1f}"),
+        ]
+    return {heading: partial(_fact, group=role, key=key, form=form) for key, heading, form in shown}
+
+
+def _fact(findings: Findings, group: str, key: str, form: str) -> str:
+    value = findings.facts.get(group, {}).get(key)
+    return "–" if value is None else form.format(value)
+
+
+def _cells(findings: Findings, columns: Sequence[Callable[[Findings], str]]) -> list[str]:
+    grid = findings.facts.get("grid")
+    place = "–" if grid is None else "{0:.3g} × {2:.3g} {order}".format(*grid["spacing"], order=grid["orientation"])
     seen = [f"[red]{len(findings.faults)} fault(s)[/red]"] if findings.faults else []
     return [
         findings.name,
-        f"{spacing} {grid.get('orientation', '')}".strip() or "–",
-        f"{brain['ml']:.0f}" if brain else "–",
-        f"{lesion['ml']:.1f}" if lesion else "–",
-        *(_role(findings.facts.get(role, {})) for role in roles),
-        "; ".join([*seen, *findings.remarks]) or "good",
+        place,
+        _fact(findings, "brain", "ml", "{:.0f}"),
+        _fact(findings, "lesion", "ml", "{:.1f}"),
+        *(column(findings) for column in columns),
+        "; ".join([*seen, *findings.remarks]),
     ]
-
-
-def _role(facts: Mapping[str, Any]) -> str:
-    if not facts:
-        return "–"
-    if "frames" in facts:
-        return (
-            f"{facts['frames']} × {facts['interval']:.3g} s, bolus {facts['arrival']:.1f} s +{facts['enhancement']:.1f} HU, "
-            f"moves {facts['motion']:.1f} mm"
-        )
-    return f"{facts['median']:.3g}" + (f" (file: {facts['unit']})" if "unit" in facts else "")

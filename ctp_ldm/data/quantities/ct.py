@@ -37,7 +37,7 @@ class CTPerfusion(Quantity):
     beside arteries. With 15 phases of 2.5 s the first pass and the venous outflow of tissue that fills 15 s late are
     seen; the published rule is a fixed number of frames from the start of the scan.
 
-    phases: number of phases, at `interval` seconds from one another, the first one `interval` after arrival.
+    phases: number of phases, at `interval` seconds from one another, the first one at arrival.
     unit: of the file: HU, HU+1024, or auto.
     """
 
@@ -62,7 +62,7 @@ class CTPerfusion(Quantity):
 
     def find_brain(self, volume: Volume) -> np.ndarray:
         """By HU and connected components, from the mean of the frames of the first three seconds."""
-        first = volume.values[..., volume.times - volume.times[0] <= 3.0]  # type: ignore[operator, index]
+        first = volume.values[..., volume.times - volume.times[0] <= 3.0]  # type: ignore[index]
         return ct_brain_mask(first.mean(axis=-1, dtype=np.float32), nib.affines.voxel_sizes(volume.affine))
 
     def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -66,7 +66,7 @@ class RelativeDWI(Quantity):
 
     def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
         tissue = brain
-        if self.adc in companions:
+        if self.adc is not None and self.adc in companions:
             adc = companions[self.adc][0]
             normal = brain & (adc >= REFERENCE_ADC[0]) & (adc <= REFERENCE_ADC[1])
             tissue = normal if normal.any() else brain
