@@ -58,7 +58,7 @@ def data_of_configs(arguments: Sequence[str]) -> list[str]:
 def _data_section(path: Path) -> dict[str, Any]:
     try:
         return dict(yaml.safe_load(path.read_text()).get("data", {}))
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a config: expected a YAML mapping with a section data ({error})") from error
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from running import Command, options
+from running import GRID, Command, options
 
 from ctp_ldm.cli import run
 from ctp_ldm.phantom import write_phantom
@@ -22,7 +22,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree, prepared at 6 mm on 32 × 40."""
     folder = tmp_path_factory.mktemp("prepared") / "store"
-    run(["prepare", str(tree), str(folder), "--spacing=6", "--size=[32,40]", "--workers=1"])
+    run(["prepare", str(tree), str(folder), *GRID, "--workers=1"])
     return folder
 
 

@@ -1,8 +1,14 @@
 """How the project's own commands take their words."""
 
-import pytest
+import json
+from pathlib import Path
+from typing import Any
 
-from ctp_ldm.cli import _options
+import pytest
+import yaml
+
+from ctp_ldm.commands import _options
+from ctp_ldm.configuration import data_of_configs, shipped_configs
 
 
 def command(source: str, skip_invalid: bool = False, frame_interval: float = 1.0) -> None:
@@ -24,3 +30,71 @@ def command(source: str, skip_invalid: bool = False, frame_interval: float = 1.0
 )
 def test_dashes_and_switches(given: list[str], understood: list[str]) -> None:
     assert _options(command, given) == understood
+
+
+# --------------------------------------------------------------------------------------------- data section of configs
+
+
+A: dict[str, Any] = {"class_path": "A", "init_args": {"spacing": 1.0, "store": "s"}}
+A_THEN_B: dict[str, Any] = {"class_path": "A", "init_args": {"spacing": 2.0, "store": "s", "context": 1}}
+
+
+@pytest.fixture
+def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """a.yaml, b.yaml over it, and one that says nothing of data."""
+    monkeypatch.chdir(tmp_path)
+    for name, content in (
+        ("a.yaml", {"data": A, "model": {"class_path": "M"}, "trainer": {"max_steps": 1}}),
+        ("b.yaml", {"data": {"init_args": {"spacing": 2.0, "context": 1}}}),
+        ("none.yaml", {"trainer": {"max_steps": 2}}),
+    ):
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.usefixtures("configs")
+@pytest.mark.parametrize(
+    ("given", "data", "kept"),
+    [
+        (["tree", "--config", "a.yaml"], A, ["tree"]),
+        (["-c", "a.yaml", "tree"], A, ["tree"]),
+        (["--config=a.yaml", "tree", "--config=none.yaml"], A, ["tree"]),
+        (["--config=a.yaml", "tree", "-c=b.yaml"], A_THEN_B, ["tree"]),
+        (["tree", "--config=none.yaml"], {"init_args": {}}, ["tree"]),
+        (
+            ["--data.spacing=3", "tree", "--config", "a.yaml", "--data.store", "t"],
+            A,
+            ["--data.spacing=3", "tree", "--data.store", "t"],
+        ),
+    ],
+)
+def test_a_config_gives_its_data_section_and_what_else_is_said_goes_over_it(
+    given: list[str], data: dict[str, Any], kept: list[str]
+) -> None:
+    first, *rest = data_of_configs(given)
+    assert first.startswith("--data=")
+    assert json.loads(first.removeprefix("--data=")) == data
+    assert rest == kept
+
+
+@pytest.mark.parametrize("given", [["tree", "--data.spacing", "2"], [], ["tree"]])
+def test_without_a_config_nothing_changes(given: list[str]) -> None:
+    assert data_of_configs(given) == given
+
+
+@pytest.mark.parametrize("name", ["posttrain.yaml", "demo/autoencoder.yaml"])
+def test_shipped_configs_are_known_by_name(name: str) -> None:
+    (option,) = data_of_configs(["--config", name])
+    assert json.loads(option.removeprefix("--data=")) == yaml.safe_load((shipped_configs() / name).read_text())["data"]
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "data: 7", "{", "just words"])
+def test_what_is_no_config_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"c\.yaml is not a config: expected a YAML mapping with a section data"):
+        data_of_configs(["--config", str(path)])
+
+
+def test_config_without_a_name_is_answered_in_words() -> None:
+    with pytest.raises(ValueError, match="is not a config"):
+        data_of_configs(["tree", "--config"])

@@ -4,16 +4,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import OVERLAYS, Command, configs_of, options, stage_of
+from data import trees
+from running import GRID, OVERLAYS, SMALL, Command, configs_of, options, shrunk, stage_of
 
 from ctp_ldm.configuration import find_configs, shipped_configs
 
-CONFIGS = sorted(str(path.relative_to(shipped_configs())) for path in shipped_configs().rglob("*.yaml"))
+SHIPPED = sorted(str(path.relative_to(shipped_configs())) for path in shipped_configs().rglob("*.yaml"))
+TASKS = [name for name in SHIPPED if name.startswith("tasks/")]
+CONFIGS = [name for name in SHIPPED if name not in TASKS]
 STAGES = {"autoencoder.yaml", "diffusion.yaml", "posttrain.yaml"}
 
 
 def test_every_yaml_is_known_to_these_tests() -> None:
     assert set(CONFIGS) == STAGES | {f"demo/{s}" for s in STAGES} | set(OVERLAYS)
+    assert TASKS
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -38,6 +42,45 @@ def test_trains_at_a_tiny_size(
     if base is not None:
         start = request.getfixturevalue("bases" if name.startswith("demo/") else "full_bases")[base]
     command("fit", *options(name, store, tmp_path), f"--init_from={start}", "--trainer.fast_dev_run=1")
+
+
+@pytest.fixture(scope="session")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five patients with all their files, as ISLES'24 and, their MRI alone, as ISLES'22."""
+    root = tmp_path_factory.mktemp("patients")
+    for seed in range(1, 6):
+        trees.write_case(trees.isles24(root / "isles24", seed), trees.patient(seed))
+        trees.write_case(trees.isles22(root / "isles22", seed), trees.patient(seed))
+    return root
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_goes_from_files_to_predictions(task: str, command: Command, patients: Path, tmp_path: Path) -> None:
+    data = yaml.safe_load((shipped_configs() / task).read_text())["data"]["init_args"]
+    targets = list(data.get("targets", ("dwi", "adc")))
+    tree = patients / ("isles22" if "layout" in data else "isles24")
+    command("prepare", tree, "store", "--config=diffusion.yaml", f"--config={task}", *GRID, "--workers=1")
+    base = "null"
+    for stage in ("autoencoder", "diffusion"):
+        arguments = [
+            f"--config=demo/{stage}.yaml",
+            *shrunk(f"demo/{stage}.yaml", tmp_path),
+            f"--config={task}",
+            *GRID,
+            *SMALL,
+            "--data.store=store",
+            f"--init_from={base}",
+            f"--trainer.default_root_dir=runs/{stage}",
+            "--trainer.max_steps=1",
+            "--trainer.val_check_interval=1",
+        ]
+        if stage == "autoencoder" and len(targets) == 1:
+            arguments.append("--model.channel_weights=null")
+        command("fit", *arguments)
+        base = f"runs/{stage}/checkpoints/best.ckpt"
+    command("predict", *arguments, f"--data.predict_from={tree}")
+    written = {path.name.split("_")[-1] for path in Path("runs/diffusion/predictions").rglob("*.nii.gz")}
+    assert written == {f"{target}.nii.gz" for target in targets}
 
 
 def test_a_config_in_the_working_directory_goes_before_a_shipped_one(

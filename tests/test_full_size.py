@@ -22,7 +22,7 @@ STAGES = {
 def test_one_step_of_the_full_size_network_changes_its_weights(name: str) -> None:
     config = yaml.safe_load((shipped_configs() / f"{name}.yaml").read_text())
     data = config["data"]["init_args"]
-    spec = CTPToDiffusionMRI.task().spec(data["spacing"], tuple(data["size"]))
+    spec = CTPToDiffusionMRI().task.spec(data["spacing"], tuple(data["size"]))
     arguments = {k: v for k, v in config["model"]["init_args"].items() if k != "optimizer"}
     if "terms" in arguments:
         arguments["terms"] = [RegionError(**term["init_args"]) for term in arguments["terms"]]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from running import GRID, SMALL, Command, options, shrunk
+from samples import KL
 
 from ctp_ldm.cli import main
 
@@ -118,6 +119,32 @@ def test_the_same_patient_is_predicted_alike_in_any_batch(trained: list[str], co
     assert np.allclose(images[0], images[1], atol=0.5)
 
 
+def test_neighbouring_slices_are_channels_from_training_to_prediction(
+    command: Command, store: Path, tree: Path, tmp_path: Path
+) -> None:
+    base = "null"
+    for stage in ("autoencoder", "diffusion"):
+        arguments = [
+            *options(f"demo/{stage}.yaml", store, tmp_path),
+            "--data.context=1",
+            "--data.lesion_oversampling=1.5",
+            f"--init_from={base}",
+            f"--trainer.default_root_dir=runs/{stage}",
+            "--trainer.max_steps=2",
+            "--trainer.val_check_interval=2",
+        ]
+        command("fit", *arguments)
+        base = f"runs/{stage}/checkpoints/best.ckpt"
+    denoiser = {k: v for k, v in _weights(base).items() if k.endswith("denoiser.conv_in.weight")}
+    assert {v.shape[1] for v in denoiser.values()} == {3 * 16 + KL["latent_channels"]}
+    command("predict", *arguments, f"--data.predict_from={tree}")
+    assert len(list(Path("runs/diffusion/predictions").rglob("*adc.nii.gz"))) == 8
+
+
+def _weights(checkpoint: str) -> dict[str, torch.Tensor]:
+    return dict(torch.load(checkpoint, weights_only=True)["state_dict"])
+
+
 def test_a_task_of_ones_own_needs_nothing_but_a_subclass_and_a_yaml(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,9 +156,8 @@ def test_a_task_of_ones_own_needs_nothing_but_a_subclass_and_a_yaml(
     )
     monkeypatch.syspath_prepend(tmp_path)
     _write_t1_and_flair(tmp_path / "mri")
-    layout = "--layout=ctp_ldm.data.CaseFolders"
-    command("prepare", "mri", "mri-store", "--task=t1_to_flair.T1ToFLAIR", layout, *GRID_OF_PREPARE)
     ours = ["--data=t1_to_flair.T1ToFLAIR", "--data.layout=ctp_ldm.data.CaseFolders"]
+    command("prepare", "mri", "mri-store", *ours, *GRID)
     for stage, base in (("autoencoder", "null"), ("diffusion", "autoencoder"), ("posttrain", "diffusion")):
         start = base if base == "null" else f"runs/flair/{base}/checkpoints/best.ckpt"
         arguments = [
@@ -151,9 +177,6 @@ def test_a_task_of_ones_own_needs_nothing_but_a_subclass_and_a_yaml(
     command("predict", *arguments, "--data.predict_from=mri")
     written = sorted(p.name for p in Path("runs/flair/posttrain/predictions").rglob("*.nii.gz"))
     assert written == [f"p{i}_desc-synthetic_flair.nii.gz" for i in range(6)]
-
-
-GRID_OF_PREPARE = ["--spacing=6", "--size=[32,40]", "--workers=1"]
 
 
 def _write_t1_and_flair(root: Path) -> None:
@@ -232,13 +255,13 @@ def test_a_broken_case_is_named_or_left_out_on_request(
     broken = next((tmp_path / "tree" / "derivatives" / "sub-stroke0002").rglob("*_adc.nii.gz"))
     broken.write_bytes(broken.read_bytes()[:1000])
     next((tmp_path / "tree" / "derivatives" / "sub-stroke0005").rglob("*_dwi.nii.gz")).unlink()
-    message = failure("check", "tree", "--spacing=6", "--size=[32,40]", "--workers=1")
+    message = failure("check", "tree", *GRID, "--workers=1")
     assert "2 fault(s)" in message
     assert str(broken.relative_to(tmp_path)) in message
     assert "sub-stroke0005: dwi is missing" in message
-    assert "2 fault(s)" in failure("prepare", "tree", "store", *GRID_OF_PREPARE)
+    assert "2 fault(s)" in failure("prepare", "tree", "store", *GRID, "--workers=1")
     assert not Path("store/manifest.json").exists()
-    command("prepare", "tree", "store", *GRID_OF_PREPARE, "--skip-invalid")
+    command("prepare", "tree", "store", *GRID, "--workers=1", "--skip-invalid")
     shown = capsys.readouterr().out
     assert "left out: sub-stroke0002" in shown
     assert "6 cases" in shown

@@ -15,7 +15,7 @@ from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.loading import load_case
 from ctp_ldm.data.parallel import each_case
 from ctp_ldm.data.preparation import Settings, place
-from ctp_ldm.data.task import Task
+from ctp_ldm.data.task import MASKS, Task
 
 FORMAT, VERSION = "ctp-ldm fingerprint", 1
 MOTION_MM = 3.0
@@ -29,7 +29,7 @@ class Findings:
     """What `check` found out about one case.
 
     facts: groups ("grid", "brain", "lesion", and the roles) of plain values.
-    digests: role → digest of an image's content.
+    digests: role → digest of a file's content.
     faults: why the case cannot be used.
     remarks: what is worth a look.
     """
@@ -117,11 +117,20 @@ class Fingerprint:
 def check(root: Path, task: Task, layout: Layout, settings: Settings, workers: int = 2) -> Fingerprint:
     """Read and look at every case as `prepare` would, and write nothing.
 
+    A case with a file that does not tell its unit is looked at again with the unit that the good cases agree on.
+
     Raises:
         FileNotFoundError: no case found.
     """
     cases, faults = find_cases(layout, root, task.roles)
     results, _ = each_case(cases, partial(inspect_case, task=task, settings=settings), workers, "check")
+    agreed = Fingerprint(results, {}).units
+    # Every fault about a unit says how to state it.
+    unsure = [case for case in cases if any("data.units" in fault for fault in results[case.name].faults)]
+    if agreed and unsure:
+        again = partial(inspect_case, task=task.stating(agreed), settings=settings)
+        looked, _ = each_case(unsure, again, workers, "check again")
+        results |= {name: found for name, found in looked.items() if not found.faults}
     faults += duplicates({name: found.digests for name, found in results.items()})
     for fault in faults:
         results.setdefault(fault.case, Findings(fault.case)).faults.append(fault.message)
@@ -147,15 +156,21 @@ def duplicates(digests: Mapping[str, Mapping[str, str]]) -> list[CaseFault]:
         digests: case → role → digest.
     """
     first: dict[tuple[str, str], str] = {}
-    faults = []
+    shared: dict[tuple[str, str], list[str]] = {}
     for name in sorted(digests):
         for role, digest in digests[name].items():
             earlier = first.setdefault((role, digest), name)
-            if earlier != name:
-                faults.append(
-                    CaseFault(name, f"its {role} has the content of {earlier}'s: one patient under two names")
-                )
-    return faults
+            # Two patients may well have the same mask: none.
+            if earlier != name and role not in MASKS:
+                shared.setdefault((name, earlier), []).append(role)
+    return [
+        CaseFault(
+            name,
+            f"its {', '.join(roles)} {'has' if len(roles) == 1 else 'have'} the content of {earlier}'s: one "
+            "patient under two names",
+        )
+        for (name, earlier), roles in shared.items()
+    ]
 
 
 def require_good(fingerprint: Fingerprint) -> None:

@@ -35,7 +35,9 @@ class ISLES24(Layout):
         files = _files([patient])
         raw = _files(base / folder / patient.name for folder in ("raw_data", "rawdata")) if "ncct" in roles else []
         search = {r: self._candidates(patient.name, r, [*files, *raw] if r == "ncct" else files) for r in roles}
-        return _pick(patient.name, search, {role: self._expected(patient, role) for role in roles}, self.frame_interval)
+        return _pick(
+            patient.name, search, {role: self._expected(base, patient, role) for role in roles}, self.frame_interval
+        )
 
     def _candidates(self, patient: str, role: str, files: Sequence[Path]) -> list[tuple[int, Path]]:
         session, suffix = self._sessions.get(role, 1), self._suffixes.get(role, role)
@@ -43,12 +45,15 @@ class ISLES24(Layout):
         matches = [(name.fullmatch(path.name), path) for path in files]
         return [(int(match[1] is None), path) for match, path in matches if match]
 
-    def _expected(self, patient: Path, role: str) -> Path:
+    def _expected(self, base: Path, patient: Path, role: str) -> Path:
         number = self._sessions.get(role, 1)
         spelled = [p for p in sorted(patient.glob("ses-*")) if re.fullmatch(rf"ses-0*{number}", p.name)]
-        session = spelled[0] if spelled else patient / f"ses-{number:02d}"
-        folder = session / "perfusion-maps" if role in ("cbf", "cbv", "mtt", "tmax") else session
-        return folder / f"{patient.name}_{session.name}_space-ncct_{self._suffixes.get(role, role)}.nii.gz"
+        session = spelled[0].name if spelled else f"ses-{number:02d}"
+        if role == "ncct":
+            raw = base / ("rawdata" if (base / "rawdata").is_dir() else "raw_data")
+            return raw / patient.name / session / f"{patient.name}_{session}_ncct.nii.gz"
+        folder = patient / session / "perfusion-maps" if role in ("cbf", "cbv", "mtt", "tmax") else patient / session
+        return folder / f"{patient.name}_{session}_space-ncct_{self._suffixes.get(role, role)}.nii.gz"
 
 
 class ISLES22(Layout):
@@ -74,7 +79,7 @@ class ISLES22(Layout):
             name = re.compile(rf"{_patient(patient.name)}_{re.escape(session)}_{suffix}\.nii(\.gz)?", re.IGNORECASE)
             folder = masks if role in suffixes else patient
             search[role] = [(0, path) for path in files[folder] if name.fullmatch(path.name)]
-            ending = {"lesion": "msk"}.get(role, suffix)
+            ending = {"lesion": "msk", "brain": "brain-msk"}.get(role, role)
             expected[role] = folder / session / f"{patient.name}_{session}_{ending}.nii.gz"
         return _pick(patient.name, search, expected)
 
@@ -164,13 +169,14 @@ class Datalist(Layout):
         missing = sorted(set(self.sections or []) - set(lists))
         if missing:
             raise DataFault(f"{path} has no list of cases called {', '.join(missing)}; found {', '.join(lists)}")
-        entries = [entry for name in self.sections or lists for entry in lists[name]]
-        files = [self._files(path.parent, entry) for entry in entries]
-        parents = [next(iter(f.values())).parent for f in files if f]
+        files = {name: [self._files(path.parent, entry) for entry in entries] for name, entries in lists.items()}
+        # Over all lists: what a case is called must not depend on which of them are read.
+        firsts = [next(iter(found.values())) for section in files.values() for found in section if found]
         wanted = list(roles)
         return [
-            self._case(path, entry, found, wanted, parents)
-            for entry, found in zip(entries, files, strict=True)
+            self._case(path, entry, found, wanted, firsts)
+            for name in self.sections or lists
+            for entry, found in zip(lists[name], files[name], strict=True)
             if found
         ]
 
@@ -179,11 +185,13 @@ class Datalist(Layout):
         paths = {self.keys.get(k, k): v for k, v in words.items() if isinstance(v, str) and v.endswith(NIFTI)}
         return {role: folder / value for role, value in paths.items()}
 
-    def _case(self, path: Path, entry: Any, files: dict[str, Path], roles: list[str], parents: Sequence[Path]) -> Case:
-        first = next(iter(files.values()))
+    def _case(self, path: Path, entry: Any, files: dict[str, Path], roles: list[str], firsts: Sequence[Path]) -> Case:
+        first, stem = next(iter(files.values())), _stem(next(iter(files.values())))
         stated = [entry[k] for k in ("name", "case", "id", "subject") if isinstance(entry, dict) and k in entry]
-        own = parents.count(first.parent) == 1 and len({p.parent for p in files.values()}) == 1
-        name = str(stated[0]) if stated else first.parent.name if own else _stem(first)
+        own = [p.parent for p in firsts].count(first.parent) == 1 and len({p.parent for p in files.values()}) == 1
+        # A folder of one file alone is the patient's only where the file is not called after the patient.
+        own = own and (len(files) > 1 or stem in files or [_stem(p) for p in firsts].count(stem) > 1)
+        name = str(stated[0]) if stated else first.parent.name if own else stem
         gone = [f"{path} lists {p}, which does not exist" for r, p in files.items() if r in roles and not p.is_file()]
         expected = {role: files.get(role, path.parent / f"<{role} in {path.name}>") for role in roles}
         return Case(name, {r: p for r, p in files.items() if r in roles and p.is_file()}, expected, None, tuple(gone))

@@ -11,7 +11,7 @@ from scipy import ndimage
 from ctp_ldm.data.cases import Case
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.quantities import Quantity
-from ctp_ldm.data.task import BRAIN, LESION, Task
+from ctp_ldm.data.task import BRAIN, LESION, MASKS, Task
 from ctp_ldm.data.volumes import Volume, read_volume, require_same_grid
 
 LESION_IN_BRAIN = 0.5
@@ -25,7 +25,7 @@ class LoadedCase:
     values: role → (C, X, Y, Z) float32 in the units of the role's channels.
     brain, lesion: (X, Y, Z) bool, None where absent or unreadable.
     affine: 4 × 4 of the files, None where none could be read.
-    digests: role → digest of an image's content; roles whose values are all the same are left out.
+    digests: role → digest of a file's content; roles whose values are all the same are left out.
     facts: what is reported of the case: groups of plain values.
     faults: what is wrong, each with its file.
     """
@@ -60,8 +60,8 @@ def load_case(
     """
     faults = _missing(case, task, sources_only)
     volumes = _read(case, task, frame_interval, faults)
-    images = {role: volume for role, volume in volumes.items() if role not in (BRAIN, LESION)}
-    digests = {role: volume.digest for role, volume in images.items() if volume.digest is not None}
+    images = {role: volume for role, volume in volumes.items() if role not in MASKS}
+    digests = {role: volume.digest for role, volume in volumes.items() if volume.digest is not None}
     faults += _same_within(case, digests)
     reference = next((volumes[role] for role in (*task.sources, *volumes) if role in volumes), None)
     affine = None if reference is None else reference.file_affine
@@ -112,6 +112,8 @@ def _same_within(case: Case, digests: Mapping[str, str]) -> list[str]:
     first: dict[str, str] = {}
     faults = []
     for role, digest in digests.items():
+        if role in MASKS:
+            continue
         if digest in first:
             faults.append(
                 f"{case.files[role]} has the content of {case.files[first[digest]].name}: one is the wrong file"
@@ -146,13 +148,6 @@ def _convert(
     faults: list[str],
     facts: dict[str, dict[str, Any]] | None,
 ) -> None:
-    try:
-        companions = {r: values[r] for r in quantity.companions if r in values}
-        values[role] = quantity.convert(volume, brain, companions)
-        described = {} if facts is None else quantity.describe(volume, brain, values[role])
-    except DataFault as error:
-        faults.append(str(error))
-        return
     frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
     covered = float((frame[brain] != 0).mean()) if quantity.zero_is_outside else 1.0
     if covered < COVERED:
@@ -160,8 +155,14 @@ def _convert(
             f"{volume.path} is 0 in {1 - covered:.0%} of the brain; expected an image of the whole brain: check its "
             "field of view and registration"
         )
-    if facts is not None:
-        facts[role] = {**described, "covered": covered}
+        return
+    try:
+        companions = {r: values[r] for r in quantity.companions if r in values}
+        values[role] = quantity.convert(volume, brain, companions)
+        if facts is not None:
+            facts[role] = {**quantity.describe(volume, brain, values[role]), "covered": covered}
+    except DataFault as error:
+        faults.append(str(error))
 
 
 def _require_in_brain(volume: Volume, lesion: np.ndarray, brain: np.ndarray, faults: list[str]) -> None:

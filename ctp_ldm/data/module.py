@@ -40,10 +40,12 @@ class TranslationDataModule(L.LightningDataModule):
 
     Args:
         store: folder that `ctp-ldm prepare` wrote.
-        spacing, size: the in-plane grid, which must be the store's; with them a checkpoint can be applied to NIfTI
+        spacing: in-plane voxel size of the grid, mm; must be the store's. With it a checkpoint can be applied to NIfTI
             files without the store it was trained on.
-        sources, targets: role → quantity, where they are others than the class declares. The first source defines grid
-            and brain of a case.
+        size: in-plane size of the grid (left–right, back–front), voxels; must be the store's.
+        sources: role → quantity, where they are others than the class declares. The first one defines grid and brain of
+            a case.
+        targets: role → quantity, where they are others than the class declares.
         units: role → unit that its files are in, for those whose values do not tell.
         context: neighbouring slices on each side that are channels of the source too (2.5D).
         batch_size: slices per process and step, at most.
@@ -175,7 +177,7 @@ class TranslationDataModule(L.LightningDataModule):
         rank, processes = self._place()
         cases = self.parts[part][rank::processes] or [self.parts[part][rank % len(self.parts[part])]]
         slices = SliceDataset(self.store, cases, context=self.context)
-        return DataLoader(slices, self.batch_size, **self._loading())
+        return DataLoader(slices, batch_size=self.batch_size, **self._loading())
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process, and how many there are.
@@ -210,7 +212,7 @@ class TranslationDataModule(L.LightningDataModule):
     def _open(self, path: Path) -> None:
         self.store = SliceStore(path)
         self.store.spec.require_same(
-            self.spec,
+            self.task.spec(self.settings.spacing, self.settings.size),  # the store knows nothing of context
             f"the store {path}",
             f"the config's {type(self).__name__}",
             "set data.spacing and data.size to the store's, or prepare a store for this task",

@@ -50,10 +50,16 @@ def prepare(
             unfinished.
         StoreError: the folder holds something else, or another process writes to it.
         FileNotFoundError: no case found.
+        ValueError: the fingerprint is of another task.
     """
     cases, faults = find_cases(layout, root, task.roles)
     if fingerprint is not None:
-        faults += _faults_known(cases, fingerprint)
+        if set(fingerprint.task) != set(describe_task(task)):
+            raise ValueError(
+                f"the fingerprint is of {', '.join(fingerprint.task)}, but the task reads "
+                f"{', '.join(describe_task(task))}; check again with the same --config and --data options"
+            )
+        faults = list(dict.fromkeys([*faults, *_faults_known(cases, fingerprint)]))
         if faults and not skip_invalid:
             raise DataFaults(faults, "nothing was prepared; mend the files and check again, or give --skip-invalid")
         task = task.stating(fingerprint.units)

@@ -120,6 +120,6 @@ class ResumableLoader(DataLoader[dict[str, Any]]):
         return {"epoch": self.batch_sampler.sampler.epoch, "batches": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on there when iterated next."""
-        self.batch_sampler.sampler.set_epoch(state["epoch"])
-        self._resume_at = state["batches"] % len(self)
+        """Go on there when iterated next; after the last batch of an epoch that is the next one."""
+        epochs, self._resume_at = divmod(state["batches"], len(self))
+        self.batch_sampler.sampler.set_epoch(state["epoch"] + epochs)

@@ -9,6 +9,7 @@ from ctp_ldm.data.units import AUTO
 from ctp_ldm.spec import DataSpec
 
 BRAIN, LESION = "brain", "lesion"
+MASKS = (BRAIN, LESION)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ctp_ldm.data.volumes import Volume
 AUTO = "auto"
 _OFFSET = re.compile(r"HU(?:\+(\d+))?")
 _LEAST_SHARE = 0.03
+STATED_SLACK = 3.0
 
 
 def unit_factor(
@@ -29,7 +30,7 @@ def unit_factor(
         brain: (X, Y, Z) bool.
         units: name → factor to the first of them.
         typical: lowest and highest plausible quantile in the brain, in the first unit.
-        stated: a name of `units`, or "auto".
+        stated: a name of `units`, or "auto". A stated one is believed up to three times beyond what is typical.
         quantile: by which to judge; the median unless told.
 
     Raises:
@@ -38,11 +39,11 @@ def unit_factor(
     if stated not in (AUTO, *units):
         raise DataFault(f"{volume.path}: unit {stated!r} is unknown; expected auto, {', '.join(units)}")
     level = float(np.quantile(volume.values[brain], quantile))
-    fitting = [unit for unit, factor in units.items() if typical[0] <= level * factor <= typical[1]]
-    if stated == AUTO and len(fitting) == 1:
+    slack = 1.0 if stated == AUTO else STATED_SLACK
+    possible = units if stated == AUTO else {stated: units[stated]}
+    fitting = [u for u, factor in possible.items() if typical[0] / slack <= level * factor <= typical[1] * slack]
+    if len(fitting) == 1:
         return fitting[0], units[fitting[0]]
-    if stated in fitting:
-        return stated, units[stated]
     ranges = " or ".join(f"{typical[0] / f:.4g}–{typical[1] / f:.4g} in {unit}" for unit, f in units.items())
     name = "median" if quantile == 0.5 else f"{quantile:.0%} quantile"
     found = f"{volume.path} has a {name} of {level:.3g} in the brain"

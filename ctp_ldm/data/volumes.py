@@ -68,7 +68,7 @@ def read_volume(
         values = np.asarray(image.dataobj, dtype=np.float32)
     except _UNREADABLE as error:
         raise DataFault(f"{path} cannot be read as NIfTI ({error!r}); replace the file") from error
-    kept = [0, 1, 2, *(axis for axis in range(3, values.ndim) if values.shape[axis] > 1)]
+    kept = [axis for axis, n in enumerate(values.shape) if axis < 3 or n > 1]
     if len(kept) == dimensions:
         values = values.reshape([values.shape[axis] for axis in kept], order="F")
     if values.ndim != dimensions:
@@ -104,7 +104,7 @@ def _stated_times(sidecar: Path, name: str, frames: int) -> np.ndarray | None:
     if not sidecar.is_file():
         return None
     try:
-        content = json.loads(sidecar.read_text())
+        content = dict(json.loads(sidecar.read_text()))
         key = next((k for k in ("FrameTimesStart", "VolumeTiming", "RepetitionTime") if k in content), None)
         if key is None:
             return None

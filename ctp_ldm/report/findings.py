@@ -1,5 +1,6 @@
 """What `check` found: a table on the screen, and one in a file."""
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.table import Table
 from ctp_ldm.data import Findings, Fingerprint
 
 SHOWN = 60
+LOG_COLUMNS = 200
 
 
 def show_findings(fingerprint: Fingerprint, console: Console | None = None) -> None:
@@ -21,7 +23,8 @@ def show_findings(fingerprint: Fingerprint, console: Console | None = None) -> N
         fingerprint: the checked data set.
         console: where to; the screen unless told.
     """
-    console = console or Console()
+    # A file or a pipe has no width of its own, and 80 columns are too few for the numbers of a perfusion series.
+    console = console or Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
     roles = [role for role in fingerprint.task if any(role in f.facts for f in fingerprint.cases.values())]
     order = sorted(fingerprint.cases.values(), key=lambda f: (not f.faults, not f.remarks, f.name))
     columns = {name: read for role in roles for name, read in _columns(role, fingerprint).items()}

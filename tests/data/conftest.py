@@ -24,7 +24,7 @@ def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shared_store(shared_tree: Path) -> Path:
     """The finished store of `shared_tree`, for reading only."""
     path = shared_tree.parent / "store"
-    prepare(shared_tree, path, CTPToDiffusionMRI.task(), ISLES24(), SETTINGS, workers=1)
+    prepare(shared_tree, path, CTPToDiffusionMRI().task, ISLES24(), SETTINGS, workers=1)
     return path
 
 

@@ -1,14 +1,21 @@
-"""Augmentation moves all of a slice's arrays together and makes no values of its own."""
+"""The published augmentation is MONAI's, moves all of a slice's arrays together and depends on nothing but the draw."""
+
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from monai.transforms import Affine, Flip
+from scipy import ndimage, stats
+from torch import Tensor
 
-from ctp_ldm.data.augment import PublishedAugmentation
+from ctp_ldm.data.augment import PublishedAugmentation, move
+from ctp_ldm.data.sampling import Draw
 
-SIZE = (96, 112)
+SPACING, SIZE = 4.0, (96, 112)
 BACKGROUND = -0.5
+AUGMENTATION = PublishedAugmentation(SPACING, SIZE, seed=5)
+SLICES = range(12)
 
 
 def _disc(centre: tuple[float, float], radius: float) -> np.ndarray:
@@ -19,24 +26,67 @@ def _disc(centre: tuple[float, float], radius: float) -> np.ndarray:
 BRAIN, LESION = _disc((48, 56), 26), _disc((38, 66), 9)
 
 
-def _slice(target: bool = True) -> dict[str, torch.Tensor]:
-    """Source 0 shows the brain, source 1 the lesion, target noise in the brain."""
+def _batch() -> dict[str, Tensor]:
+    """Twelve times the same slice: source 0 shows the brain, source 1 the lesion, target noise in the brain."""
     source = np.stack([np.where(BRAIN, 0.9, BACKGROUND), np.where(LESION, 1.0, -1.0)])
     noise = np.where(BRAIN, np.random.default_rng(0).uniform(-1, 1, SIZE), -1.0)[None]
     arrays = {"source": source, "target": noise, "brain": BRAIN[None], "lesion": LESION[None]}
-    kept = arrays if target else {key: arrays[key] for key in ("source", "brain")}
-    return {key: torch.tensor(value, dtype=torch.float32) for key, value in kept.items()}
+    return {key: torch.tensor(np.stack([value] * len(SLICES)), dtype=torch.float32) for key, value in arrays.items()}
 
 
-@pytest.fixture(params=range(12))
-def moved(request: pytest.FixtureRequest) -> dict[str, torch.Tensor]:
-    torch.manual_seed(request.param)
-    return PublishedAugmentation(spacing=4.0)(_slice())
+@pytest.fixture(scope="module")
+def moved() -> dict[str, Tensor]:
+    return move(_batch(), torch.stack([AUGMENTATION(Draw(i, 0, 0)) for i in SLICES]))
 
 
-def test_shapes_types_and_ranges_stay(moved: dict[str, torch.Tensor]) -> None:
-    for key, before in _slice().items():
-        assert type(moved[key]) is torch.Tensor
+class Parameters(NamedTuple):
+    """flips: ±1 on H and W; angle in radians; shift in voxels and scale on H and W."""
+
+    flips: np.ndarray
+    angle: float
+    shift: np.ndarray
+    scale: np.ndarray
+
+
+def _parameters(theta: Tensor) -> Parameters:
+    """Undo flips · rotation · (scale · x + shift), and the order and units of `affine_grid`: x, y; 2 is the picture."""
+    size = np.array(SIZE)
+    half = theta.double().numpy()[::-1][:, [1, 0, 2]]
+    matrix, offset = half[:, :2] * size[:, None] / size, half[:, 2] * size / 2
+    flips = np.sign(np.diag(matrix))
+    turned = flips[:, None] * matrix
+    scale = np.linalg.norm(turned, axis=0)
+    rotation = turned / scale
+    return Parameters(flips, float(np.arctan2(rotation[1, 0], rotation[0, 0])), rotation.T @ (flips * offset), scale)
+
+
+# ---------------------------------------------------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("index", SLICES)
+def test_the_picture_is_that_of_monais_flip_and_affine(moved: dict[str, Tensor], index: int) -> None:
+    drawn = _parameters(AUGMENTATION(Draw(index, 0, 0)))
+    flip = Flip([int(axis) for axis in np.flatnonzero(drawn.flips < 0)])
+    affine = Affine(
+        rotate_params=drawn.angle,
+        translate_params=drawn.shift.tolist(),
+        scale_params=drawn.scale.tolist(),
+        padding_mode="border",
+        image_only=True,
+    )
+    for key, values in _batch().items():
+        expected = affine(flip(values[index]) if (drawn.flips < 0).any() else values[index])
+        found = moved[key][index]
+        if key in ("brain", "lesion"):
+            unsure = (expected - 0.5).abs() < 1e-4
+            assert torch.equal(found[~unsure] > 0, expected[~unsure] > 0.5)
+        else:
+            torch.testing.assert_close(found, expected.as_tensor(), atol=1e-4, rtol=0)
+
+
+def test_shapes_types_and_ranges_stay(moved: dict[str, Tensor]) -> None:
+    for key, before in _batch().items():
+        assert type(moved[key]) is Tensor
         assert moved[key].shape == before.shape
         assert moved[key].dtype == torch.float32
         assert before.min() - 1e-6 <= moved[key].min()
@@ -45,43 +95,79 @@ def test_shapes_types_and_ranges_stay(moved: dict[str, torch.Tensor]) -> None:
         assert set(moved[key].unique().tolist()) == {0.0, 1.0}
 
 
-def test_masks_go_with_the_picture(moved: dict[str, torch.Tensor]) -> None:
+def test_masks_go_with_the_picture(moved: dict[str, Tensor]) -> None:
     """Beyond the one voxel at an edge, where the picture is interpolated and the mask is not."""
-    for mask, shown in (("brain", moved["source"][0] > 0.2), ("lesion", moved["source"][1] > 0)):
-        inside, picture = moved[mask][0].numpy() > 0, shown.numpy()
-        assert not (picture & ~ndimage.binary_dilation(inside)).any()
-        assert not (ndimage.binary_erosion(inside) & ~picture).any()
+    for mask, shown in (("brain", moved["source"][:, 0] > 0.2), ("lesion", moved["source"][:, 1] > 0)):
+        for inside, picture in zip(moved[mask][:, 0].numpy() > 0, shown.numpy(), strict=True):
+            assert not (picture & ~ndimage.binary_dilation(inside)).any()
+            assert not (ndimage.binary_erosion(inside) & ~picture).any()
 
 
-def test_outside_the_brain_stays_background(moved: dict[str, torch.Tensor]) -> None:
-    far = ~ndimage.binary_dilation(moved["brain"][0].numpy() > 0, iterations=2)
-    assert np.abs(moved["source"][0].numpy()[far] - BACKGROUND).max() < 1e-5
-    assert np.abs(moved["target"][0].numpy()[far] + 1).max() < 1e-5
+def test_outside_the_brain_stays_background(moved: dict[str, Tensor]) -> None:
+    for i in SLICES:
+        far = ~ndimage.binary_dilation(moved["brain"][i, 0].numpy() > 0, iterations=2)
+        assert np.abs(moved["source"][i, 0].numpy()[far] - BACKGROUND).max() < 1e-5
+        assert np.abs(moved["target"][i, 0].numpy()[far] + 1).max() < 1e-5
 
 
-def test_size_of_the_lesion_is_kept(moved: dict[str, torch.Tensor]) -> None:
-    assert moved["lesion"].sum().item() == pytest.approx(LESION.sum(), rel=0.05)
+def test_size_of_the_lesion_is_kept(moved: dict[str, Tensor]) -> None:
+    np.testing.assert_allclose(moved["lesion"].sum(dim=(1, 2, 3)), LESION.sum(), rtol=0.05)
 
 
-def test_both_flips_and_shifts_occur_and_the_seed_decides() -> None:
-    augmentation = PublishedAugmentation(spacing=4.0)
-    centres = []
-    for seed in range(40):
-        torch.manual_seed(seed)
-        brain, lesion = (augmentation(_slice())[key][0].numpy() for key in ("brain", "lesion"))
-        centres.append((*ndimage.center_of_mass(brain), *ndimage.center_of_mass(lesion)))
-    brain_x, brain_y, lesion_x, lesion_y = np.transpose(centres)
-    sides = {(bool(x), bool(y)) for x, y in zip(lesion_x > brain_x, lesion_y > brain_y, strict=True)}
-    assert len(sides) == 4
-    shift = np.abs([brain_x - 47.5, brain_y - 55.5])
-    assert shift.max() < 8.0 + 1.5  # 32 mm are 8 voxels of 4 mm; the disc lies half a voxel off the middle
-    assert shift.max() > 4.0
-    torch.manual_seed(7)
-    again = augmentation(_slice())["brain"][0].numpy()
-    assert ndimage.center_of_mass(again) == pytest.approx(centres[7][:2])
+def test_slices_without_target_and_lesion_are_moved_alike(moved: dict[str, Tensor]) -> None:
+    kept = {key: value for key, value in _batch().items() if key in ("source", "brain")}
+    alone = move(kept, torch.stack([AUGMENTATION(Draw(i, 0, 0)) for i in SLICES]))
+    assert set(alone) == {"source", "brain"}
+    assert all(torch.equal(values, moved[key]) for key, values in alone.items())
 
 
-def test_slices_without_target_and_lesion_are_augmented_too() -> None:
-    torch.manual_seed(0)
-    moved = PublishedAugmentation(spacing=4.0)(_slice(target=False))
-    assert set(moved) == {"source", "brain"}
+def test_no_move_leaves_a_slice_as_it_is() -> None:
+    still = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).expand(len(SLICES), 2, 3)
+    for key, values in move(_batch(), still).items():
+        torch.testing.assert_close(values, _batch()[key], atol=1e-4, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------------------- draws
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Parameters]:
+    return [_parameters(AUGMENTATION(Draw(i, epoch, 0))) for i in range(200) for epoch in range(20)]
+
+
+def test_each_axis_is_flipped_half_of_the_time_and_most_slices_are_moved(drawn: list[Parameters]) -> None:
+    flips = np.array([p.flips for p in drawn]) < 0
+    both = [[(flips == [h, w]).all(axis=1).mean() for w in (False, True)] for h in (False, True)]
+    np.testing.assert_allclose(both, 0.25, atol=0.03)
+    still = np.array([np.abs(p.shift).max() < 1e-3 and abs(p.angle) < 1e-5 for p in drawn])
+    assert still.mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_angles_shifts_and_scales_are_uniform_over_the_published_ranges(drawn: list[Parameters]) -> None:
+    affine = [p for p in drawn if np.abs(p.shift).max() > 1e-3]
+    columns = [
+        (np.array([p.angle for p in affine]), np.pi / 16, 1e-5),
+        *((np.array([p.shift[axis] for p in affine]) * SPACING, 32.0, 1e-3) for axis in (0, 1)),
+        *((np.array([p.scale[axis] for p in affine]) - 1, 0.001, 1e-6) for axis in (0, 1)),
+    ]
+    for values, limit, rounding in columns:
+        assert np.abs(values).max() <= limit + rounding
+        assert stats.kstest(values, stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-3
+    assert np.abs(np.corrcoef([values for values, _, _ in columns]) - np.eye(5)).max() < 0.06
+
+
+def test_shifts_are_in_millimetres_whatever_the_grid() -> None:
+    """A picture of half as many voxels of twice the size is moved by the same share of it."""
+    coarse, fine = PublishedAugmentation(4.0, (48, 56)), PublishedAugmentation(2.0, (96, 112))
+    for i in SLICES:
+        torch.testing.assert_close(coarse(Draw(i, 0, 0)), fine(Draw(i, 0, 0)))
+
+
+def test_seed_and_draw_alone_decide_the_move() -> None:
+    draws = [Draw(i, epoch, repeat) for i in range(3) for epoch in range(3) for repeat in range(3)]
+    first = [AUGMENTATION(draw) for draw in draws]
+    again = [PublishedAugmentation(SPACING, SIZE, seed=5)(draw) for draw in reversed(draws)][::-1]
+    other = [PublishedAugmentation(SPACING, SIZE, seed=6)(draw) for draw in draws]
+    assert all(map(torch.equal, first, again))
+    assert not any(map(torch.equal, first, other))
+    assert len({tuple(theta.ravel().tolist()) for theta in first}) > 20  # of 27, of which a tenth is only flipped

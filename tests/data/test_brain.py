@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctp_ldm.data import CTPToDiffusionMRI
+from ctp_ldm.data import CTPerfusion
 from ctp_ldm.data.brain import ct_brain_mask, foreground_mask
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.volumes import read_volume
@@ -106,7 +106,7 @@ def test_the_brain_of_simulated_patients_is_found_in_their_files(shared_tree: Pa
     ctp = read_volume(isles_file(shared_tree, index, "ctp"), 4)
     np.testing.assert_allclose(nib.affines.voxel_sizes(ctp.affine), patient.grid.spacing, rtol=1e-5)
 
-    mask = CTPToDiffusionMRI.brain_mask({"ctp": ctp})
+    mask = CTPerfusion().find_brain(ctp)
     assert dice(mask, truth[..., 0] > 0.5) > 0.92  # voxels of 6 × 6 × 13 mm
     assert not (mask & (truth[..., 1] > 0.5)).any()
 

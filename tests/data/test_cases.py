@@ -1,11 +1,14 @@
 """Finding cases in the layouts, and naming what is wrong with a folder as a whole."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from ctp_ldm.data.cases import ISLES24, CaseFolders, Layout, find_cases
+from ctp_ldm.data.cases import Case, Layout, find_cases
+from ctp_ldm.data.faults import CaseFault
+from ctp_ldm.data.layouts import ISLES24, CaseFolders
 
 from .files import isles_file
 
@@ -94,6 +97,19 @@ def test_a_case_found_twice_is_a_fault_that_names_both_places(tmp_path: Path) ->
         assert str(base / "derivatives" / "sub-stroke0001" / "ses-01") in fault.message
 
 
+class Doubtful(Layout):
+    """Finds something wrong with each case."""
+
+    def cases(self, root: Path, roles: Iterable[str]) -> list[Case]:
+        return [Case(name, {}, faults=("two files for ctp", "one too small")) for name in ("a", "b")]
+
+
+def test_what_a_layout_finds_wrong_is_a_fault_of_its_case(tmp_path: Path) -> None:
+    cases, faults = find_cases(Doubtful(), tmp_path, ROLES)
+    assert [case.name for case in cases] == ["a", "b"]
+    assert faults == [CaseFault(n, message) for n in ("a", "b") for message in ("two files for ctp", "one too small")]
+
+
 @pytest.mark.parametrize("layout", [ISLES24(), CaseFolders()])
 def test_a_folder_without_cases_is_refused_with_what_was_expected(tmp_path: Path, layout: Layout) -> None:
     _touch(tmp_path / "other" / "scan.nii.gz")
@@ -102,5 +118,5 @@ def test_a_folder_without_cases_is_refused_with_what_was_expected(tmp_path: Path
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist; expected the root of the data set"):
         find_cases(ISLES24(), tmp_path / "nowhere", ROLES)

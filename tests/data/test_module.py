@@ -1,9 +1,11 @@
 """DataModules: what a batch holds, who is in which part, and which stores are refused."""
 
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
@@ -11,11 +13,14 @@ import pytest
 import torch
 
 from ctp_ldm.data import (
+    ApparentDiffusion,
     CaseFolders,
     CTPToDiffusionMRI,
     KFold,
+    NonContrastCT,
     Quantity,
     RandomSplit,
+    RelativeDWI,
     RobustRange,
     Settings,
     SliceStore,
@@ -23,7 +28,9 @@ from ctp_ldm.data import (
     check,
     prepare,
 )
+from ctp_ldm.data.augment import move
 from ctp_ldm.data.faults import DataFaults
+from ctp_ldm.data.module import MIN_TRAIN_BRAIN
 from ctp_ldm.data.slices import SliceDataset
 from ctp_ldm.data.splits import SplitError
 from ctp_ldm.data.store import StoreError
@@ -48,6 +55,18 @@ def _ready(module: TranslationDataModule, stage: str) -> TranslationDataModule:
     module.prepare_data()
     module.setup(stage)
     return module
+
+
+def _samples(module: TranslationDataModule, loader: Iterable[dict[str, Any]]) -> Iterator[Sample]:
+    """As a trainer does it, too: what the loader gives is made a sample on the model's device."""
+    for batch in loader:
+        assert batch["source"].dtype == torch.float16
+        assert batch["brain"].dtype == torch.uint8
+        yield module.on_after_batch_transfer(batch, 0)  # type: ignore[misc]
+
+
+def _shown(loader: Iterable[dict[str, Any]]) -> list[tuple[str, int]]:
+    return [(name, z) for batch in loader for name, z in zip(batch["case"], batch["slice_index"].tolist(), strict=True)]
 
 
 def _require_sample(batch: Sample, source: int, target: int | None, size: tuple[int, int] = SIZE) -> None:
@@ -76,13 +95,32 @@ def _require_sample(batch: Sample, source: int, target: int | None, size: tuple[
 
 
 @pytest.mark.parametrize("augment", [True, False])
-def test_training_batches_are_full_samples(shared_store: Path, augment: bool) -> None:
-    loader = _ready(_module(shared_store, batch_size=3, augment=augment), "fit").train_dataloader()
-    batches = list(loader)
-    assert len(batches) >= 2
+@pytest.mark.parametrize("batch_size", [3, 5, 500])
+def test_an_epoch_shows_every_training_slice_once_in_full_samples(
+    shared_store: Path, augment: bool, batch_size: int
+) -> None:
+    module = _ready(_module(shared_store, batch_size=batch_size, augment=augment), "fit")
+    loader = module.train_dataloader()
+    batches = list(_samples(module, loader))
+    sizes = [len(batch["case"]) for batch in batches]
+    assert len(loader) == len(batches)
+    assert max(sizes) <= min(batch_size, min(sizes) + 1)
     for batch in batches:
-        assert len(batch["case"]) == 3
         _require_sample(batch, 16, 2)
+    expected = sorted(SliceDataset(SliceStore(shared_store), module.parts["train"], MIN_TRAIN_BRAIN).index)
+    assert sorted(_shown(batches)) == expected
+    assert _shown(batches) != expected
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 3.5])
+def test_slices_with_lesion_are_shown_as_often_as_asked(shared_store: Path, factor: float) -> None:
+    split = RandomSplit(0.17, 0.17)
+    module = _ready(_module(shared_store, lesion_oversampling=factor, batch_size=4, split=split), "fit")
+    store, shown = SliceStore(shared_store), Counter(_shown(module.train_dataloader()))
+    with_lesion = [n for (name, z), n in shown.items() if store.array(name, "lesion")[z].any()]
+    assert len(with_lesion) >= 2
+    assert sum(with_lesion) == round(factor * len(with_lesion))
+    assert {n for (name, z), n in shown.items() if not store.array(name, "lesion")[z].any()} == {1}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +134,7 @@ def test_evaluation_gives_every_slice_with_brain_once_in_order_and_unchanged(
         stage, module.test_dataloader if stage == "test" else module.predict_dataloader
     )()
     store, given = SliceStore(shared_store), []
-    for batch in loader:
+    for batch in _samples(module, loader):
         _require_sample(batch, 16, 2)
         for i, (name, z) in enumerate(zip(batch["case"], batch["slice_index"].tolist(), strict=True)):
             given.append((name, z))
@@ -125,20 +163,48 @@ def test_a_worker_process_gives_the_same_slices(shared_store: Path) -> None:
     assert all(torch.equal(a["source"], b["source"]) for a, b in zip(alone, worker, strict=True))
 
 
-def test_the_seed_decides_order_and_augmentation(shared_store: Path) -> None:
-    def batches(seed: int) -> torch.Tensor:
-        L.seed_everything(seed, verbose=False)
-        loader = _ready(_module(shared_store, batch_size=4), "fit").train_dataloader()
-        return torch.cat([batch["source"] for batch in loader])
+@pytest.mark.parametrize("given", [True, False], ids=["data.seed", "seed_everything"])
+def test_the_seed_decides_order_and_augmentation(shared_store: Path, given: bool) -> None:
+    def batches(seed: int, workers: int = 0) -> torch.Tensor:
+        L.seed_everything(0 if given else seed, verbose=False)
+        changes = {"seed": seed} if given else {}
+        module = _ready(_module(shared_store, batch_size=4, num_workers=workers, **changes), "fit")
+        return torch.cat([batch["source"] for batch in _samples(module, module.train_dataloader())])
 
     assert torch.equal(batches(1), batches(1))
+    assert torch.equal(batches(1), batches(1, workers=2))
     assert not torch.equal(batches(1), batches(2))
+
+
+def test_a_slice_is_moved_otherwise_each_time_it_is_shown(shared_store: Path) -> None:
+    module = _ready(_module(shared_store, lesion_oversampling=3.0, batch_size=4), "fit")
+    loader, moves = module.train_dataloader(), {}
+    for epoch in range(2):
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        for batch in loader:
+            for place, theta in zip(_shown([batch]), batch["move"], strict=True):
+                moves.setdefault(place, []).append(tuple(theta.ravel().tolist()))
+    assert {len(shown) for shown in moves.values()} == {2, 6}
+    # A tenth of the moves are flips only, of which there are four.
+    assert sum(len(set(shown)) for shown in moves.values()) > 0.9 * sum(map(len, moves.values()))
+
+
+def test_the_model_sees_the_slices_moved_as_they_were_drawn(shared_store: Path) -> None:
+    module = _ready(_module(shared_store, batch_size=5), "fit")
+    store, batch = SliceStore(shared_store), next(iter(module.train_dataloader()))
+    sample = module.on_after_batch_transfer(dict(batch), 0)
+    assert set(batch) - set(sample) == {"move"}
+    for kind in ("source", "target", "brain", "lesion"):
+        arrays = [np.array(store.array(name, kind)[z], np.float32) for name, z in _shown([batch])]
+        plain = torch.from_numpy(np.stack(arrays)).reshape(sample[kind].shape)
+        assert torch.equal(sample[kind], move({kind: plain}, batch["move"])[kind])
+        assert kind == "lesion" or not torch.equal(sample[kind], plain)
 
 
 def test_target_and_lesion_are_absent_where_any_case_lacks_them(tree: Path, tmp_path: Path) -> None:
     isles_file(tree, 2, "adc").unlink()
     isles_file(tree, 3, "lesion-msk").unlink()
-    task = CTPToDiffusionMRI.task()
+    task = CTPToDiffusionMRI().task
     store, _ = prepare(
         tree,
         tmp_path / "store",
@@ -154,6 +220,108 @@ def test_target_and_lesion_are_absent_where_any_case_lacks_them(tree: Path, tmp_
         NAMES[2]: always | {"target"},
         NAMES[3]: always | {"target", "lesion"},
     }
+
+
+# ----------------------------------------------------------------------------------------------------------- context
+
+
+@pytest.mark.parametrize("context", [1, 2])
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_context_is_the_neighbouring_slices_from_below_to_above(shared_store: Path, context: int, stage: str) -> None:
+    module = _ready(_module(shared_store, context=context, augment=False), stage)
+    store, shown = SliceStore(shared_store), []
+    for batch in _samples(module, module.train_dataloader() if stage == "fit" else module.test_dataloader()):
+        _require_sample(batch, 16 * (1 + 2 * context), 2)
+        for source, target, (name, z) in zip(batch["source"], batch["target"], _shown([batch]), strict=True):
+            volume = store.array(name, "source").astype(np.float32)
+            # Beyond the first and last slice these are repeated.
+            neighbours = np.clip(np.arange(z - context, z + context + 1), 0, len(volume) - 1)
+            np.testing.assert_array_equal(source, volume[neighbours].reshape(source.shape))
+            np.testing.assert_array_equal(target, store.array(name, "target")[z].astype(np.float32))
+            shown.append((z, len(volume)))
+    assert {0, 1} <= {z for z, _ in shown}
+    assert any(z == depth - 1 for z, depth in shown)
+
+
+def test_the_spec_names_each_channel_by_its_slice(shared_store: Path) -> None:
+    plain, wide = (_module(shared_store, context=n).spec for n in (0, 2))
+    for i, offset in enumerate(("@-2", "@-1", "", "@+1", "@+2")):
+        named = [(f"{channel.name}{offset}", channel.scaling) for channel in plain.source]
+        assert [(c.name, c.scaling) for c in wide.source[16 * i : 16 * (i + 1)]] == named
+    assert wide.target == plain.target
+    assert _module(shared_store, context=1).task.spec(6.0, SIZE) == plain
+
+
+def test_context_moves_with_its_slice(shared_store: Path) -> None:
+    module = _ready(_module(shared_store, context=1, batch_size=4, split=RandomSplit(0.17, 0.17)), "fit")
+    batch = next(iter(module.train_dataloader()))
+    whole = module.on_after_batch_transfer(dict(batch), 0)["source"]
+    for i in range(3):
+        part = {**batch, "source": batch["source"][:, 16 * i : 16 * (i + 1)]}
+        assert torch.equal(module.on_after_batch_transfer(part, 0)["source"], whole[:, 16 * i : 16 * (i + 1)])
+
+
+def test_negative_context_is_refused(shared_store: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.context must be 0 or more neighbouring slices, found -1"):
+        _module(shared_store, context=-1)
+
+
+# --------------------------------------------------------------------------------------------------------- processes
+
+
+def _process(store: Path, rank: int, processes: int, sharded_by_lightning: bool = False, **changes: object) -> Any:
+    """A module as it is in one of several processes."""
+    module = _module(store, **changes)
+    module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=rank,
+        world_size=processes,
+        predicting=False,
+        _accelerator_connector=SimpleNamespace(use_distributed_sampler=sharded_by_lightning),
+    )
+    return _ready(module, "fit")
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_processes_share_out_the_training_slices(shared_store: Path, processes: int, batch_size: int) -> None:
+    everything = _shown(_ready(_module(shared_store), "fit").train_dataloader())
+    loaders = [
+        _process(shared_store, rank, processes, batch_size=batch_size).train_dataloader() for rank in range(processes)
+    ]
+    shares = [list(loader) for loader in loaders]
+    assert sorted(place for share in shares for place in _shown(share)) == sorted(everything)
+    assert len({len(share) for share in shares} | {len(loader) for loader in loaders}) == 1
+
+
+def test_processes_share_out_whole_patients_to_validate(shared_store: Path) -> None:
+    split = RandomSplit(0.67, 0.16)
+    names = _process(shared_store, 0, 1, split=split).parts["val"]
+    assert len(names) == 4
+    shares = [
+        {name for name, _ in _shown(_process(shared_store, rank, 3, split=split).val_dataloader())} for rank in range(3)
+    ]
+    assert sorted(name for share in shares for name in share) == sorted(names)
+
+
+def test_a_process_without_a_patient_of_its_own_gets_one_again(shared_store: Path) -> None:
+    names = _process(shared_store, 0, 1).parts["val"]
+    assert len(names) == 2
+    for rank in range(5):
+        assert {n for n, _ in _shown(_process(shared_store, rank, 5).val_dataloader())} == {names[rank % 2]}
+
+
+def test_fewer_slices_than_processes_are_refused(shared_store: Path) -> None:
+    slices = len(_ready(_module(shared_store), "fit").train_dataloader().dataset)
+    assert len(_process(shared_store, 0, slices, batch_size=1).train_dataloader()) == 1
+    with pytest.raises(SplitError, match=rf"have {slices} slices, fewer than the {slices + 1} processes"):
+        _process(shared_store, 0, slices + 1).train_dataloader()
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_lightning_may_not_share_out_what_is_shared_out_already(shared_store: Path, loader: str) -> None:
+    with pytest.raises(ValueError, match=r"set trainer\.use_distributed_sampler to false"):
+        getattr(_process(shared_store, 0, 2, sharded_by_lightning=True), loader)()
+    assert len(getattr(_process(shared_store, 0, 1, sharded_by_lightning=True), loader)()) > 0
 
 
 # ------------------------------------------------------------------------------------------------------------- parts
@@ -206,18 +374,13 @@ def test_patients_without_mri_are_in_no_part(tree: Path, tmp_path: Path) -> None
     prepare(
         tree,
         tmp_path / "store",
-        CTPToDiffusionMRI.task(),
+        CTPToDiffusionMRI().task,
         _module(tmp_path).layout,
         Settings(6.0, SIZE, sources_only=True),
         workers=1,
     )
     parts = _ready(_module(tmp_path / "store"), "fit").parts
     assert {name for part in ("train", "val", "test") for name in parts[part]} == set(NAMES) - {NAMES[1]}
-
-
-def test_a_batch_larger_than_the_training_set_is_refused(shared_store: Path) -> None:
-    with pytest.raises(SplitError, match="fewer than batch_size 500"):
-        _ready(_module(shared_store, batch_size=500), "fit").train_dataloader()
 
 
 # ---------------------------------------------------------------------------------------------------------- refusals
@@ -268,7 +431,7 @@ def test_nifti_cases_without_mri_are_predicted_and_their_folder_left_alone(tree:
     before = sorted(tree.rglob("*"))
     module = _module(elsewhere / "no-store", predict_from=str(tree), batch_size=5)
     names = []
-    for batch in _ready(module, "predict").predict_dataloader():
+    for batch in _samples(module, _ready(module, "predict").predict_dataloader()):
         _require_sample(batch, 16, None)
         names += batch["case"]
     assert sorted(set(names)) == NAMES
@@ -321,6 +484,36 @@ def test_a_missing_folder_to_predict_is_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- another task
 
 
+def test_channels_are_those_given_or_else_those_of_the_class() -> None:
+    module = CTPToDiffusionMRI(sources={"ncct": NonContrastCT()}, units={"ncct": "HU"})
+    assert [c.name for c in module.spec.source] == ["ncct"]
+    assert module.spec.target == CTPToDiffusionMRI().spec.target
+    assert module.task.quantities["ncct"] == NonContrastCT("HU")
+    assert list(CTPToDiffusionMRI().task.sources) == ["ctp"]
+    module = CTPToDiffusionMRI(targets={"adc": ApparentDiffusion()})
+    assert module.spec.target_names == ["adc"]
+    assert module.spec.source == CTPToDiffusionMRI().spec.source
+
+
+def test_a_unit_for_a_role_that_has_none_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"data\.units: no unit can be stated for dwi, flow; only for .*adc.*ctp|ctp.*adc"
+    ):
+        CTPToDiffusionMRI(units={"dwi": "a.u.", "flow": "mL"})
+
+
+def test_dwi_alone_has_the_scale_it_has_beside_adc(shared_tree: Path, shared_store: Path, tmp_path: Path) -> None:
+    """The ADC map says what normal tissue is, whether or not it is synthesised too."""
+    module = _module(tmp_path / "store", targets={"dwi": RelativeDWI()})
+    store, _ = prepare(shared_tree, module.store_path, module.task, module.layout, module.settings, workers=1)
+    assert store.spec.target_names == ["dwi"]
+    for name in NAMES:
+        both = SliceStore(shared_store).array(name, "target")
+        np.testing.assert_array_equal(store.array(name, "target"), both[:, :1])
+    for batch in _samples(module, _ready(module, "test").test_dataloader()):
+        _require_sample(batch, 16, 1)
+
+
 class TwoContrastsToFLAIR(TranslationDataModule):
     """What a user writes for a task of their own."""
 
@@ -344,8 +537,10 @@ def contrasts(tmp_path: Path) -> Path:
 
 
 def test_a_task_of_the_users_own_goes_from_files_to_batches(contrasts: Path, tmp_path: Path) -> None:
-    task, settings = TwoContrastsToFLAIR.task(), Settings(2.0, (36, 44))
-    assert check(contrasts, task, CaseFolders(), settings, workers=1) == ["p0", "p1", "p2", "p3"]
+    task, settings = TwoContrastsToFLAIR().task, Settings(2.0, (36, 44))
+    found = check(contrasts, task, CaseFolders(), settings, workers=1)
+    assert list(found.cases) == ["p0", "p1", "p2", "p3"]
+    assert not found.faults
     prepare(contrasts, tmp_path / "store", task, CaseFolders(), settings, workers=1)
     module = TwoContrastsToFLAIR(
         str(tmp_path / "store"), 2.0, (36, 44), batch_size=2, num_workers=0, split=RandomSplit(0.25, 0.25)
@@ -353,11 +548,11 @@ def test_a_task_of_the_users_own_goes_from_files_to_batches(contrasts: Path, tmp
     assert [c.name for c in module.spec.source] == ["t1", "t2"]
     assert module.spec.target_names == ["flair"]
     _ready(module, "fit")
-    for batch in module.train_dataloader():
+    for batch in _samples(module, module.train_dataloader()):
         _require_sample(batch, 2, 1, (36, 44))
 
     module.batch_size = 6
-    (batch,) = module.val_dataloader()
+    (batch,) = _samples(module, module.val_dataloader())
     flair = module.spec.decode_target(batch["target"])
     inside, lesion = batch["brain"] > 0, batch["lesion"] > 0
     assert flair[inside & ~lesion].mean() < 0.5 < flair[lesion].mean()
@@ -370,6 +565,6 @@ def test_a_task_of_the_users_own_predicts_without_its_target(contrasts: Path, el
     module = TwoContrastsToFLAIR(
         spacing=2.0, size=(36, 44), num_workers=0, predict_from=str(contrasts), layout=CaseFolders()
     )
-    for batch in _ready(module, "predict").predict_dataloader():
+    for batch in _samples(module, _ready(module, "predict").predict_dataloader()):
         _require_sample(batch, 2, None, (36, 44))
     assert module.parts["predict"] == ["p0", "p1", "p2", "p3"]

@@ -4,7 +4,7 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ctp_ldm.data import (
     SliceStore,
     check,
     prepare,
+    require_good,
 )
 from ctp_ldm.data.cases import find_cases
 from ctp_ldm.data.faults import CaseFault, DataFaults
@@ -35,7 +36,7 @@ from ctp_ldm.data.volumes import Volume, sidecar_of
 from .conftest import CASES, SETTINGS
 from .files import AFFINE, isles_file, rewrite, save
 
-TASK = CTPToDiffusionMRI.task()
+TASK = CTPToDiffusionMRI().task
 NAMES = [f"sub-stroke{i:04d}" for i in range(1, CASES + 1)]
 HALF_ROUNDING = 2.0**-12
 
@@ -123,16 +124,14 @@ def test_preparing_reports_every_fault_of_every_case_at_once(broken: Path, tmp_p
 def test_checking_reports_the_same_and_writes_nothing(broken: Path) -> None:
     before = sorted(broken.parent.rglob("*"))
     with pytest.raises(DataFaults, match="1 of 6 cases are good") as error:
-        check(broken, TASK, ISLES24(), SETTINGS, workers=1)
+        require_good(check(broken, TASK, ISLES24(), SETTINGS, workers=1))
     _require_all_named(error.value, broken)
     assert sorted(broken.parent.rglob("*")) == before
 
 
 def test_each_fault_is_told_once(tree: Path) -> None:
     _scale(0.1)(isles_file(tree, 2, "adc"))
-    with pytest.raises(DataFaults) as error:
-        check(tree, TASK, ISLES24(), SETTINGS, workers=1)
-    assert len(error.value.faults) == 1
+    assert len(check(tree, TASK, ISLES24(), SETTINGS, workers=1).faults) == 1
 
 
 def test_faults_come_back_from_a_worker_process_whole() -> None:
@@ -143,8 +142,11 @@ def test_faults_come_back_from_a_worker_process_whole() -> None:
     assert str(back) == str(error)
 
 
-def test_checking_good_cases_names_them(shared_tree: Path) -> None:
-    assert check(shared_tree, TASK, ISLES24(), SETTINGS, workers=1) == NAMES
+def test_checking_good_cases_finds_no_fault(shared_tree: Path) -> None:
+    found = check(shared_tree, TASK, ISLES24(), SETTINGS, workers=1)
+    assert list(found.cases) == NAMES
+    assert not found.faults
+    require_good(found)
 
 
 def test_faults_leave_the_store_unfinished_and_keep_the_good_cases(broken: Path, tmp_path: Path) -> None:
@@ -177,6 +179,45 @@ def test_bad_names_come_with_the_other_faults(tree: Path, tmp_path: Path) -> Non
     with pytest.raises(DataFaults) as error:
         _prepare(tree, tmp_path / "store")
     assert {fault.case for fault in error.value.faults} == {"sub-six seven", NAMES[0]}
+
+
+@pytest.mark.parametrize("kind", ["ctp", "dwi", "adc"])
+def test_one_image_in_two_cases_is_a_fault_of_the_second(tree: Path, tmp_path: Path, kind: str) -> None:
+    """Written anew with another data type: the content counts, not the file."""
+    values = nib.Nifti1Image.from_filename(isles_file(tree, 1, kind)).get_fdata(dtype=np.float32)
+    rewrite(isles_file(tree, 4, kind), values.astype(np.float64))
+    if kind == "ctp":
+        shutil.copy(sidecar_of(isles_file(tree, 1, kind)), sidecar_of(isles_file(tree, 4, kind)))
+    with pytest.raises(DataFaults) as error:
+        _prepare(tree, tmp_path / "store")
+    same = CaseFault(NAMES[3], f"its {kind} has the content of {NAMES[0]}'s: one patient under two names")
+    assert same in error.value.faults
+    assert {fault.case for fault in error.value.faults} == {NAMES[3]}
+    store, faults = _prepare(tree, tmp_path / "store", skip_invalid=True)
+    assert same in faults
+    assert list(store.records) == [name for name in NAMES if name != NAMES[3]]
+
+
+def test_a_patient_that_comes_again_later_is_found_in_the_store(tree: Path, tmp_path: Path) -> None:
+    _prepare(tree, tmp_path / "store")
+    for index, kind in ((6, "ctp"), (6, "dwi"), (6, "adc"), (6, "lesion-msk")):
+        copy = isles_file(tree, 7, kind)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(isles_file(tree, index, kind), copy)
+    shutil.copy(sidecar_of(isles_file(tree, 6, "ctp")), sidecar_of(isles_file(tree, 7, "ctp")))
+    with pytest.raises(DataFaults) as error:
+        _prepare(tree, tmp_path / "store")
+    (fault,) = error.value.faults
+    assert fault.case == "sub-stroke0007"
+    assert f"have the content of {NAMES[5]}'s" in fault.message
+    assert all(kind in fault.message for kind in ("ctp", "dwi", "adc"))
+
+
+def test_one_image_under_two_roles_is_a_fault(tree: Path, tmp_path: Path) -> None:
+    shutil.copy(isles_file(tree, 2, "adc"), isles_file(tree, 2, "dwi"))
+    with pytest.raises(DataFaults, match=r"sub-stroke0002: .* has the content of .*: one is the wrong file") as error:
+        _prepare(tree, tmp_path / "store")
+    assert {fault.case for fault in error.value.faults} == {NAMES[1]}
 
 
 def test_a_lesion_outside_the_brain_is_a_fault(tree: Path, tmp_path: Path) -> None:
@@ -305,7 +346,7 @@ def test_a_case_whose_files_changed_is_made_anew_and_no_other(
 def test_other_phases_under_the_same_channel_names_are_made_anew(shared_tree: Path, tmp_path: Path) -> None:
     before, _ = _prepare(shared_tree, tmp_path / "store")
     old = np.array(before.array(NAMES[0], "source"))
-    faster = Task({"ctp": CTPerfusion(interval=2.0)}, TASK.targets, TASK.brain_mask)
+    faster = replace(TASK, sources={"ctp": CTPerfusion(interval=2.0)})
     after, _ = _prepare(shared_tree, tmp_path / "store", task=faster)
     assert not np.array_equal(after.array(NAMES[0], "source"), old)
 
@@ -336,8 +377,8 @@ def test_patients_that_left_the_data_set_leave_the_store(tree: Path, tmp_path: P
     [
         pytest.param((Settings(5.9, (32, 40)), TASK), id="spacing"),
         pytest.param((Settings(6.0, (40, 40)), TASK), id="size"),
-        pytest.param((SETTINGS, Task(TASK.sources, {"adc": ApparentDiffusion()}, TASK.brain_mask)), id="targets"),
-        pytest.param((SETTINGS, Task({"ctp": CTPerfusion(phases=9)}, TASK.targets, TASK.brain_mask)), id="phases"),
+        pytest.param((SETTINGS, replace(TASK, targets={"adc": ApparentDiffusion()})), id="targets"),
+        pytest.param((SETTINGS, replace(TASK, sources={"ctp": CTPerfusion(phases=9)})), id="phases"),
     ],
 )
 def test_another_specification_into_the_same_store_is_refused_and_harms_nothing(
@@ -419,8 +460,11 @@ def test_adc_comes_back_to_the_file_it_was_read_from(shared_tree: Path, tmp_path
     assert (geometry.from_grid(adc)[~brain] == 0).all()
 
 
-def _no_mask(volumes: Mapping[str, Volume]) -> np.ndarray:
-    raise AssertionError("the case brings a mask")
+class Masked(Intensity):
+    """Comes with a brain mask, so nobody looks for the brain in it."""
+
+    def find_brain(self, volume: Volume) -> np.ndarray:
+        raise AssertionError("the case brings a mask")
 
 
 def test_a_given_brain_mask_is_used_and_values_follow_their_closed_form(tmp_path: Path) -> None:
@@ -431,7 +475,7 @@ def test_a_given_brain_mask_is_used_and_values_follow_their_closed_form(tmp_path
     save(tmp_path / "cases" / "p1" / "b.nii.gz", values + 1)
     save(tmp_path / "cases" / "p1" / "mask.nii.gz", mask)
     save(tmp_path / "cases" / "p1" / "lesion.nii.gz", mask * (values > 1))
-    task = Task({"a": Intensity(0, 1)}, {"b": Intensity(0, 2)}, _no_mask)
+    task = Task({"a": Masked(0, 1)}, {"b": Intensity(0, 2)})
     store, _ = prepare(tmp_path / "cases", tmp_path / "store", task, CaseFolders(), Settings(2.0, (20, 24)), workers=1)
 
     ras = {key: np.moveaxis(array[::-1], 2, 0) for key, array in (("values", values), ("mask", mask))}  # AFFINE is LAS

@@ -2,14 +2,21 @@
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from ctp_ldm.data.store import SliceStore, StoreError
+from ctp_ldm.data import ISLES24, CTPToDiffusionMRI, prepare
+from ctp_ldm.data import store as store_module
+from ctp_ldm.data.store import SliceStore, StoreError, StoreWriter
+from ctp_ldm.scaling import Scaling
+
+from .conftest import SETTINGS
 
 NAME = "sub-stroke0002"
 
@@ -108,3 +115,103 @@ def test_pickled_objects_in_place_of_arrays_are_not_loaded(store: Path) -> None:
     np.save(store / "cases" / NAME / "source.npy", np.array([{"code": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(StoreError, match="cannot be read"):
         SliceStore(store).array(NAME, "source")
+
+
+# --------------------------------------------------------------------------------------------------------- checksums
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = [
+    pytest.param(_flip_a_bit, id="flipped-bit"),
+    pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1]), id="cut-off"),
+    pytest.param(Path.unlink, id="gone"),
+]
+every_damage = pytest.mark.parametrize("damage", DAMAGES)
+
+
+def _array_times(store: Path) -> dict[str, int]:
+    return {str(path.relative_to(store)): path.stat().st_mtime_ns for path in store.glob("cases/*/*.npy")}
+
+
+def test_a_store_as_it_was_written_has_no_fault(shared_store: Path) -> None:
+    assert SliceStore(shared_store).verify() == []
+
+
+@every_damage
+@pytest.mark.parametrize("kind", ["source", "target", "brain", "lesion"])
+def test_a_damaged_array_is_found_and_named(store: Path, damage: Callable[[Path], None], kind: str) -> None:
+    path = store / "cases" / NAME / f"{kind}.npy"
+    damage(path)
+    (fault,) = SliceStore(store).verify()
+    assert fault.startswith(f"{path}: found ")
+    assert SliceStore(store).records[NAME].checksums[kind] in fault
+    assert "--verify" in fault
+
+
+@every_damage
+def test_preparing_with_verification_makes_the_damaged_case_anew_and_no_other(
+    shared_tree: Path, shared_store: Path, store: Path, damage: Callable[[Path], None]
+) -> None:
+    before = _array_times(store)
+    damage(store / "cases" / NAME / "target.npy")
+    task = CTPToDiffusionMRI().task
+    finished, faults = prepare(shared_tree, store, task, ISLES24(), SETTINGS, workers=1, verify=True)
+    assert not faults
+    assert finished.verify() == []
+    assert finished.records == SliceStore(shared_store).records
+    now = _array_times(store)
+    assert {Path(path).parent.name for path in now if now[path] != before.get(path)} == {NAME}
+
+
+# ----------------------------------------------------------------------------------------------------------- writing
+
+
+def test_a_second_writer_is_refused_while_one_is_at_work(store: Path) -> None:
+    spec = SliceStore(store).spec
+    message = f"another process is writing to {re.escape(str(store))}"
+    with StoreWriter(store, spec), pytest.raises(StoreError, match=message), StoreWriter(store, spec):
+        pass
+
+
+def test_a_refused_writer_harms_nothing(shared_tree: Path, store: Path) -> None:
+    before = sorted(store.rglob("*"))
+    with FileLock(store / "store.lock"), pytest.raises(StoreError, match="another process is writing"):
+        prepare(shared_tree, store, CTPToDiffusionMRI().task, ISLES24(), SETTINGS, workers=1)
+    assert SliceStore(store).verify() == []
+    assert sorted(store.rglob("*")) == before
+
+
+def test_a_writer_that_failed_leaves_the_store_to_the_next(shared_tree: Path, store: Path) -> None:
+    with pytest.raises(ZeroDivisionError), StoreWriter(store, SliceStore(store).spec):
+        raise ZeroDivisionError
+    prepare(shared_tree, store, CTPToDiffusionMRI().task, ISLES24(), SETTINGS, workers=1)
+    assert SliceStore(store).verify() == []
+
+
+# ---------------------------------------------------------------------------------------------------- half precision
+
+
+def _worst_rounding(scaling: Scaling, low: float, high: float) -> float:
+    values = np.linspace(low, high, 2_000_001)
+    stored = scaling.encode(values).astype(np.float16)
+    return float(np.abs(scaling.decode(stored.astype(np.float64)) - values).max())
+
+
+def test_half_precision_costs_what_the_documentation_says() -> None:
+    text = " ".join((store_module.__doc__ or "").split())
+    spec = CTPToDiffusionMRI().spec
+    (baseline, phase, *_), (dwi, adc) = spec.source, spec.target
+    for channel, low, high, pattern in (
+        (adc, 0, 3000, r"([\d.]+) × 10⁻⁶ mm²/s of ADC"),
+        (dwi, 0, 4, r"([\d.]+) of relative DWI"),
+        (baseline, 0, 80, r"([\d.]+) HU before contrast"),
+        (phase, 4.5, 5.5, r"([\d.]+) HU at 5 HU"),
+        (phase, -200, 200, r"([\d.]+) HU at 200 HU"),
+    ):
+        (stated,) = re.findall(pattern, text)
+        assert float(f"{_worst_rounding(channel.scaling, low, high):.1g}") == float(stated), channel.name

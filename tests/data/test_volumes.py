@@ -146,6 +146,21 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "ct.nii.gz").values, stored * 2.0 - 1024)
 
 
+def test_the_digest_tells_content_apart_and_nothing_else(tmp_path: Path) -> None:
+    changed = VALUES.copy()
+    changed[5, 4, 3] = np.nextafter(changed[5, 4, 3], np.float32(9))
+    stored = {"a.nii.gz": VALUES, "b.nii": VALUES, "c.nii.gz": VALUES.astype(np.float64), "d.nii.gz": changed}
+    digests = [read_volume(save(tmp_path / name, values)).digest for name, values in stored.items()]
+    digests.append(read_volume(save(tmp_path / "e.nii.gz", VALUES, np.eye(4))).digest)
+    assert digests[0] == digests[1] == digests[2] == digests[4] != digests[3]
+    assert digests[0] is not None
+
+
+def test_a_constant_volume_has_no_digest(tmp_path: Path) -> None:
+    """Two patients without lesion are not one."""
+    assert read_volume(save(tmp_path / "a.nii.gz", np.zeros(SHAPE, np.uint8))).digest is None
+
+
 # ------------------------------------------------------------------------------------------------------- frame times
 
 
@@ -173,6 +188,10 @@ IRREGULAR = [0.0, 1.0, 2.5, 4.0, 5.0, 6.5, 9.0, 12.0, 18.0]
         pytest.param("sec", 1.5, None, 2.5, np.arange(9) * 2.5, id="argument-before-header"),
         pytest.param("sec", 1.5, {"FrameTimesStart": IRREGULAR}, 2.5, IRREGULAR, id="sidecar-before-all"),
         pytest.param("sec", 1.5, {"Other": 1}, None, np.arange(9) * 1.5, id="sidecar-silent"),
+        pytest.param("sec", 1.5, {"VolumeTiming": IRREGULAR}, None, IRREGULAR, id="bids-volume-timing"),
+        pytest.param("sec", 1.5, {"RepetitionTime": 2.0}, None, np.arange(9) * 2.0, id="bids-repetition-time"),
+        pytest.param("sec", 1.5, {"RepetitionTime": IRREGULAR}, None, IRREGULAR, id="a-time-for-each-frame"),
+        pytest.param(None, 1, {"VolumeTiming": IRREGULAR, "RepetitionTime": 2.0}, None, IRREGULAR, id="exact-first"),
     ],
 )
 def test_frame_times_come_from_the_best_source(
@@ -182,9 +201,28 @@ def test_frame_times_come_from_the_best_source(
     np.testing.assert_allclose(read.times, times)
 
 
+@pytest.mark.parametrize(
+    ("unit", "argument", "interval"), [("sec", None, 1.5), ("sec", 2.5, 2.5), (None, None, 0.7), (None, 2.5, 2.5)]
+)
+def test_what_the_authors_document_comes_last(
+    tmp_path: Path, unit: str | None, argument: float | None, interval: float
+) -> None:
+    read = read_volume(_series(tmp_path, unit, 1.5), 4, argument, documented_interval=0.7)
+    np.testing.assert_allclose(read.times, np.arange(9) * interval)
+
+
+def test_the_header_times_its_fourth_axis_only(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(SERIES[:, :, :, None], AFFINE)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "ctp.nii.gz")
+    with pytest.raises(DataFault, match="does not say when"):
+        read_volume(tmp_path / "ctp.nii.gz", 4)
+    np.testing.assert_array_equal(read_volume(tmp_path / "ctp.nii.gz", 4, 2.0).times, np.arange(9) * 2.0)
+
+
 @pytest.mark.parametrize(("unit", "interval"), [(None, 1.0), ("sec", 0.0), ("hz", 1.0)])
 def test_a_series_that_does_not_say_its_times_is_refused(tmp_path: Path, unit: str | None, interval: float) -> None:
-    with pytest.raises(DataFault, match=r"when its 9 frames were taken.*--frame-interval"):
+    with pytest.raises(DataFault, match=r"when its 9 frames were taken.*give data\.frame_interval"):
         read_volume(_series(tmp_path, unit, interval), 4)
 
 
@@ -196,6 +234,7 @@ def test_a_series_that_does_not_say_its_times_is_refused(tmp_path: Path, unit: s
         pytest.param({"FrameTimesStart": IRREGULAR[::-1]}, id="backwards"),
         pytest.param({"FrameTimesStart": [*IRREGULAR[:-1], None]}, id="not-a-number"),
         pytest.param({"FrameTimesStart": [*IRREGULAR[:-1], "late"]}, id="text"),
+        pytest.param({"RepetitionTime": 0}, id="no-time-between-frames"),
         pytest.param([1, 2, 3], id="no-object"),
     ],
 )

@@ -68,7 +68,7 @@ def test_the_full_size_denoiser_is_the_published_one_with_one_more_input_channel
     config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "diffusion.yaml").read_text())
     arguments = config["model"]["init_args"]
     latent = arguments["autoencoder"]["latent_channels"]
-    sources = len(CTPToDiffusionMRI.task().spec(1.0, (192, 224)).source)
+    sources = len(CTPToDiffusionMRI().task.spec(1.0, (192, 224)).source)
 
     def count(in_channels: int) -> int:
         with torch.device("meta"):

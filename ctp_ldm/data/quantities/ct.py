@@ -80,7 +80,7 @@ class CTPerfusion(Quantity):
         """Unit, HU before contrast, timing, bolus and motion."""
         assert volume.times is not None
         bolus = find_bolus(mean_curve(volume.values, brain), volume.times)
-        shifts = frame_shifts(volume.values, nib.affines.voxel_sizes(volume.affine))
+        shifts = frame_shifts(volume.values, brain, nib.affines.voxel_sizes(volume.affine))
         return {
             "unit": volume.unit,
             **super().describe(volume, brain, values),
