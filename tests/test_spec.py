@@ -37,6 +37,16 @@ def test_targets_are_decoded_each_in_its_own_unit() -> None:
     assert SPEC.target_names == ["dwi", "adc"]
 
 
+def test_context_repeats_the_source_for_each_neighbour() -> None:
+    wide = SPEC.with_context(1)
+    assert [c.name for c in wide.source] == ["baseline@-1", "phase@-1", "baseline", "phase", "baseline@+1", "phase@+1"]
+    assert [c.scaling for c in wide.source] == [BASELINE.scaling, PHASE.scaling] * 3
+    assert (wide.target, wide.spacing, wide.size) == (SPEC.target, SPEC.spacing, SPEC.size)
+    assert SPEC.with_context(0) == SPEC
+    with pytest.raises(SpecMismatch, match="source channels"):
+        _require(wide)
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [

@@ -152,6 +152,7 @@ def test_angles_shifts_and_scales_are_uniform_over_the_published_ranges(drawn: l
     ]
     for values, limit, rounding in columns:
         assert np.abs(values).max() <= limit + rounding
+        assert np.abs(values).max() >= 0.99 * limit
         assert stats.kstest(values, stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-3
     assert np.abs(np.corrcoef([values for values, _, _ in columns]) - np.eye(5)).max() < 0.06
 

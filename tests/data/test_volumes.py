@@ -108,6 +108,8 @@ def test_singleton_axes_at_the_end_are_dropped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(fifth, 4, 1.0).values, SERIES[::-1])
     fourth = save(tmp_path / "b.nii.gz", VALUES[..., None])
     np.testing.assert_array_equal(read_volume(fourth).values, VALUES[::-1])
+    slice_ = save(tmp_path / "c.nii.gz", VALUES[:, :, :1, None])
+    np.testing.assert_array_equal(read_volume(slice_).values, VALUES[::-1, :, :1])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
