@@ -184,7 +184,8 @@ def main() -> None:
     start = time.perf_counter()
     prepare(out / "phantom", out / "store-timed", data.task, data.layout, data.settings, workers=1)
     per_patient = (time.perf_counter() - start) / options.patients
-    os.rename(out / "store-timed", out / "store") if not (out / "store").exists() else None
+    if not (out / "store").exists():
+        (out / "store-timed").rename(out / "store")
     store = SliceStore(out / "store")
     data.store, data.parts = store, {"train": names}
     size = sum(p.stat().st_size for p in (out / "store" / "cases").rglob("*.npy")) / options.patients / 2**20

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter1d
 
 from ctp_ldm.data.faults import DataFault
 
@@ -12,6 +14,8 @@ ONSET = 0.1
 LEAST_HU = 1.0
 LEAST_OVER_NOISE = 5.0
 BEFORE_ONSET_S = 2.0
+STEP_S = 0.05
+SMOOTH_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Bolus:
     """When contrast passes through the brain, seconds on the clock of the frame times.
 
     arrival: when the brain's mean has risen by 10 % of its peak.
-    peak: the frame of the highest mean.
+    peak: when the mean is highest.
     enhancement: that peak over the mean before contrast, HU.
     before: (T,) bool, the frames that count as before contrast.
     """
@@ -52,14 +56,16 @@ def find_bolus(curve: np.ndarray, times: np.ndarray) -> Bolus:
             f"the perfusion series has {scan}; expected at least {FRAMES} frames within {LONGEST_S:.0f} s (if the "
             "times are wrong give data.frame_interval)"
         )
-    smooth = np.convolve(np.pad(curve, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
+    # In steps of time, not of frames: scans of other intervals then have the same arrival.
+    fine = np.arange(times[0], times[-1] + STEP_S / 2, STEP_S)
+    smooth = gaussian_filter1d(PchipInterpolator(times, curve)(fine), SMOOTH_S / STEP_S, mode="nearest")
     top = int(smooth.argmax())
     base, onset = float(smooth[: max(1, top)].min()), 0
     # The level before contrast and the onset depend on each other; from the lowest level they settle at once.
     for _ in range(4):
         below = np.flatnonzero(smooth[: top + 1] <= base + ONSET * (smooth[top] - base))
         onset = int(below[-1]) if below.size else 0
-        base = float(np.median(curve[: onset + 1]))
+        base = float(np.median(smooth[: onset + 1]))
     noise = 1.4826 * float(np.median(np.abs(np.diff(curve, 2)))) / np.sqrt(6)
     enhancement = float(smooth[top] - base)
     least = max(LEAST_HU, LEAST_OVER_NOISE * noise)
@@ -68,23 +74,16 @@ def find_bolus(curve: np.ndarray, times: np.ndarray) -> Bolus:
             f"no bolus is seen in {scan}: the brain's mean rises by {enhancement:.2f} HU over {base:.1f} HU; expected "
             f"at least {least:.2f} HU: contrast came after the scan, or before it"
         )
-    if top == len(curve) - 1:
+    if top == len(fine) - 1:
         raise DataFault(f"the scan ends before the bolus has passed: the brain's mean still rises at the end of {scan}")
-    arrival = _crossing(smooth, times, onset, base + ONSET * enhancement)
+    arrival = float(fine[onset])
     before = times <= arrival - BEFORE_ONSET_S
     if not before.any():
         raise DataFault(
             f"no frame before contrast in {scan}: the bolus arrives {arrival - times[0]:.1f} s after the first frame; "
             f"expected at least {BEFORE_ONSET_S:.0f} s"
         )
-    return Bolus(arrival, float(times[top]), enhancement, before)
-
-
-def _crossing(curve: np.ndarray, times: np.ndarray, index: int, level: float) -> float:
-    """Where the line between two frames crosses a level."""
-    rise = float(curve[index + 1] - curve[index])
-    share = float(np.clip((level - curve[index]) / rise, 0.0, 1.0)) if rise > 0 else 0.0
-    return float(times[index] + share * (times[index + 1] - times[index]))
+    return Bolus(arrival, float(fine[top]), enhancement, before)
 
 
 def baseline_and_phases(

@@ -1,6 +1,7 @@
 """What a checkpoint says of itself, and starting one stage from another's file."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from ctp_ldm import __version__
 from ctp_ldm.spec import DataSpec
 
 KEY = "ctp_ldm"
+SOURCELESS = "autoencoder"
+"""The stage that never sees the source: one autoencoder serves every source of the same targets."""
 TERMS = "terms."
 """Weights of loss terms (a frozen segmenter, say) belong to the objective, not to the model."""
 
@@ -62,8 +65,11 @@ def require_compatible(
         raise CheckpointError(
             f"{name} is of stage {record.get('stage')!r}; {module} expects {' or '.join(map(repr, stages))}"
         )
+    trained_on = DataSpec.from_plain(record["spec"])
+    if record["stage"] == SOURCELESS:
+        trained_on = replace(trained_on, source=spec.source)
     spec.require_same(
-        DataSpec.from_plain(record["spec"]),
+        trained_on,
         "the data",
         f"the checkpoint {name}",
         "a model can only be used with the channels, scalings and grid it was trained on",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from samples import DENOISER, KL, SPEC, VQ, ToyData, autoencoder, diffusion, posttrain, random_batch, trainer
+from samples import DENOISER, KL, SCHEDULER, SPEC, VQ, ToyData, autoencoder, diffusion, posttrain, random_batch, trainer
 
 from ctp_ldm.losses import RegionError
 from ctp_ldm.modules import AutoencoderModule, LatentDiffusionModule, LesionAwarePostTraining, TranslationModule
@@ -151,6 +151,14 @@ def other_spec() -> dict[str, Any]:
 def test_a_base_of_other_scalings_is_refused(checkpoints: dict[str, Path]) -> None:
     with pytest.raises(SpecMismatch, match=r"(?s)autoencoder\.ckpt.*scaling of target adc.*2000.*3000"):
         AutoencoderModule(other_spec(), KL).init_from(checkpoints["autoencoder"])
+
+
+def test_an_autoencoder_serves_every_source_and_a_diffusion_model_its_own(checkpoints: dict[str, Path]) -> None:
+    plain = SPEC.with_context(1).to_plain()
+    arguments: dict[str, Any] = {"denoiser": DENOISER, "scheduler": SCHEDULER}
+    LatentDiffusionModule(plain, KL, **arguments).init_from(checkpoints["autoencoder"])
+    with pytest.raises(SpecMismatch, match="source channels"):
+        LatentDiffusionModule(plain, KL, **arguments).init_from(checkpoints["diffusion"])
 
 
 def test_a_missing_base_is_refused(tmp_path: Path) -> None:
