@@ -57,8 +57,8 @@ def find_bolus(curve: np.ndarray, times: np.ndarray) -> Bolus:
             "times are wrong give data.frame_interval)"
         )
     # In steps of time, not of frames: scans of other intervals then have the same arrival.
-    fine = np.arange(times[0], times[-1] + STEP_S / 2, STEP_S)
-    smooth = gaussian_filter1d(PchipInterpolator(times, curve)(fine), SMOOTH_S / STEP_S, mode="nearest")
+    fine = np.arange(0.0, seconds, STEP_S)
+    smooth = gaussian_filter1d(PchipInterpolator(times - times[0], curve)(fine), SMOOTH_S / STEP_S, mode="nearest")
     top = int(smooth.argmax())
     base, onset = float(smooth[: max(1, top)].min()), 0
     # The level before contrast and the onset depend on each other; from the lowest level they settle at once.
@@ -76,14 +76,15 @@ def find_bolus(curve: np.ndarray, times: np.ndarray) -> Bolus:
         )
     if top == len(fine) - 1:
         raise DataFault(f"the scan ends before the bolus has passed: the brain's mean still rises at the end of {scan}")
-    arrival = float(fine[onset])
+    share = (base + ONSET * enhancement - smooth[onset]) / (smooth[onset + 1] - smooth[onset])
+    arrival = float(times[0] + fine[onset] + STEP_S * np.clip(share, 0, 1))
     before = times <= arrival - BEFORE_ONSET_S
     if not before.any():
         raise DataFault(
             f"no frame before contrast in {scan}: the bolus arrives {arrival - times[0]:.1f} s after the first frame; "
             f"expected at least {BEFORE_ONSET_S:.0f} s"
         )
-    return Bolus(arrival, float(fine[top]), enhancement, before)
+    return Bolus(arrival, float(times[0] + fine[top]), enhancement, before)
 
 
 def baseline_and_phases(
