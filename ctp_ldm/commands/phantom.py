@@ -1,22 +1,43 @@
 """`ctp-ldm phantom`."""
 
 from pathlib import Path
-from typing import Literal
 
-from ctp_ldm.phantom import write_phantom
+from ctp_ldm.phantom import PRESETS, PresetName, SizeName, describe_phantom, simulate_from_mri, write_phantom
 
 
 def phantom(
-    out: Path, cases: int = 20, seed: int = 0, size: Literal["tiny", "small", "full"] = "small", workers: int = 2
+    out: Path,
+    preset: PresetName = "demo",
+    cases: int | None = None,
+    seed: int | None = None,
+    size: SizeName | None = None,
+    from_mri: Path | None = None,
+    describe: bool = False,
+    workers: int = 2,
 ) -> None:
-    """Write an ISLES'24-style tree of simulated patients.
+    """Write an ISLES'24-style tree of simulated patients, with the truth beside it and a split by patient.
 
     Args:
         out: folder, made when missing; an interrupted run goes on.
-        cases: number of patients.
-        seed: the same seed gives the same voxels.
-        size: tiny for tests, small for the demo, full for the published grid.
+        preset: demo (40 patients), standard (300 to train, 50 to validate, 150 to test) or stress (100 patients, every
+            rare thing often).
+        cases: number of patients, where it is another.
+        seed: the same seed gives the same voxels, where it is another than the preset's.
+        size: tiny for tests, small, standard (2 mm, 5 mm slices), full for the published grid, where it is another.
+        from_mri: real patients instead: an ISLES'22 tree, or a folder of dwi, adc and lesion. Their CT is simulated.
+        describe: measure simulated patients (200 unless told) against what is published instead of writing them;
+            tables and figures come into `out`.
         workers: processes.
     """
-    write_phantom(out, cases=cases, seed=seed, size=size, workers=workers)
-    print(f"{cases} simulated patients: {out}")
+    chosen = PRESETS[preset]
+    seed = chosen.seed if seed is None else seed
+    if describe:
+        describe_phantom(out, preset, cases or 200, seed, size or chosen.size, workers)
+        return
+    if from_mri is not None:
+        folders = simulate_from_mri(from_mri, out, seed=seed, workers=workers, mix=chosen.mix)
+        print(f"{len(folders)} real patients with simulated CT: {out}")
+        return
+    count = cases or sum(chosen.parts)
+    write_phantom(out, count, seed, size or chosen.size, workers, chosen.mix, chosen.parts)
+    print(f"{count} simulated patients: {out}; their split: {out / 'split.json'}")

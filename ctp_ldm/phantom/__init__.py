@@ -2,15 +2,28 @@
 
 The phantom imports nothing else of the project. One patient goes through it like this:
 
+    mix.py             how often what happens, and the named data sets
     patient.py         the hidden parameters, drawn once
     grid.py            the acquisition grid, oblique and in its own storage order
     anatomy.py         MNI152 tissue on that grid, with skull, scalp and the vessels of vessels.py
-    lesions.py         where flow is low, and which part of it has infarcted
+    chronic.py         old damage: scars, diseased white matter
+    lesions.py         where flow is low, and which part of it infarcts (regions.py cuts regions out of random fields)
     haemodynamics.py   arterial input, residue function, tissue curves
     ct.py, mri.py      what the two scanners see
-    tree.py            files, many patients in parallel
+    maps.py            perfusion maps, as a vendor's software makes them from the noisy series
+    simulate.py        all of this in order
+    files.py, tree.py  what is written, many patients in parallel
+
+    real/              the same for real patients: their DWI, ADC and lesion, with a simulated CT
+
+    calibration.py     what the patients are like, against what is published
+    oracle.py          what one voxel's perfusion tells of diffusion: the ceiling
+    pictures.py        figures of both (description.py prints and writes them)
 """
 
+from ctp_ldm.phantom.description import describe_phantom
+from ctp_ldm.phantom.mix import PRESETS, Mix, PresetName, SizeName
+from ctp_ldm.phantom.real import simulate_from_mri
 from ctp_ldm.phantom.tree import write_phantom
 
-__all__ = ["write_phantom"]
+__all__ = ["PRESETS", "Mix", "PresetName", "SizeName", "describe_phantom", "simulate_from_mri", "write_phantom"]

@@ -176,11 +176,29 @@ def build_head(atlas: Atlas, patient: Patient) -> Head:
     fractions /= len(offsets)
 
     centre = to_template(patient, grid.world())
-    coarse = _index(atlas, centre) / COARSE
-    supply = {t: map_coordinates(atlas.supply[t], coarse, order=1, mode="nearest") for t in TERRITORIES}
-    territory = {t: np.minimum.reduce([supply[o] for o in TERRITORIES if o != t]) - supply[t] for t in TERRITORIES}
     grey, white, csf, bone, scalp, artery, vein = fractions
-    return Head(grey, white, csf, bone, scalp, artery, vein, territory, centre[0])
+    return Head(grey, white, csf, bone, scalp, artery, vein, territories(atlas, centre), centre[0])
+
+
+def territories(atlas: Atlas, points: Float) -> dict[Territory, Float]:
+    """`Head.territory` at template points (3, X, Y, Z)."""
+    coarse = _index(atlas, points) / COARSE
+    supply = {t: map_coordinates(atlas.supply[t], coarse, order=1, mode="nearest") for t in TERRITORIES}
+    return {t: np.minimum.reduce([supply[o] for o in TERRITORIES if o != t]) - supply[t] for t in TERRITORIES}
+
+
+def sample(atlas: Atlas, volume: NDArray[np.uint8], points: Float) -> Float:
+    """Fractions, (X, Y, Z), of one of the atlas's volumes at template points (3, X, Y, Z)."""
+    return map_coordinates(volume, _index(atlas, points), output=np.float32, order=1, mode="constant") / np.float32(255)
+
+
+def shells(patient: Patient, cavity: Float, vault: Float) -> tuple[Float, Float, Float]:
+    """Fractions of the inside of the skull, of bone and of scalp, by the signed distances of `Atlas`."""
+    vault = np.minimum(cavity, vault)
+    inside, skull = 1 - soft_step(cavity), soft_step(vault - patient.skull_mm)
+    # Gaps of the skull base become bone, as the petrous and sphenoid bones fill them.
+    bone = soft_step(cavity) - skull
+    return inside, bone, skull - soft_step(vault - patient.skull_mm - patient.scalp_mm)
 
 
 def _index(atlas: Atlas, points: Float) -> Float:
@@ -190,24 +208,17 @@ def _index(atlas: Atlas, points: Float) -> Float:
 def _fractions(atlas: Atlas, patient: Patient, points: Float) -> Float:
     """Fractions of the seven materials of `Head`, in its order, (7, X, Y, Z), at template points (3, X, Y, Z)."""
     index = _index(atlas, points)
-
-    def sample(volume: NDArray[np.uint8]) -> Float:
-        return map_coordinates(volume, index, output=np.float32, order=1, mode="constant") / np.float32(255)
-
     cavity = map_coordinates(atlas.cavity, index / COARSE, order=1, mode="nearest")
-    vault = np.minimum(cavity, map_coordinates(atlas.vault, index / COARSEST, order=1, mode="nearest"))
-    # Gaps of the skull base become bone, as the petrous and sphenoid bones fill them.
-    bone = _soft_step(cavity) - _soft_step(vault - patient.skull_mm)
-    scalp = _soft_step(vault - patient.skull_mm) - _soft_step(vault - patient.skull_mm - patient.scalp_mm)
-    inside = 1 - _soft_step(cavity)
-    artery = sample(atlas.artery) * inside
-    vein = sample(atlas.vein) * inside * (1 - artery)
+    vault = map_coordinates(atlas.vault, index / COARSEST, order=1, mode="nearest")
+    inside, bone, scalp = shells(patient, cavity, vault)
+    artery = sample(atlas, atlas.artery, points) * inside
+    vein = sample(atlas, atlas.vein, points) * inside * (1 - artery)
     parenchyma = inside * (1 - artery - vein)
-    grey, white = sample(atlas.grey) * parenchyma, sample(atlas.white) * parenchyma
+    grey, white = (sample(atlas, volume, points) * parenchyma for volume in (atlas.grey, atlas.white))
     csf = np.clip(parenchyma - grey - white, 0, 1)
     return np.stack([grey, white, csf, bone, scalp, artery, vein])
 
 
-def _soft_step(distance: Float) -> Float:
+def soft_step(distance: Float) -> Float:
     """0 to 1 over the 2 mm around distance 0."""
     return np.clip(distance / 2 + 0.5, 0, 1)

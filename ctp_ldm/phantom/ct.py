@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ctp_ldm.phantom.anatomy import Head
+from ctp_ldm.phantom.chronic import DISEASED_HU, Chronic
 from ctp_ldm.phantom.grid import Float, Grid
 from ctp_ldm.phantom.haemodynamics import Bolus, Perfusion, tissue_curve
 from ctp_ldm.phantom.lesions import Lesion
@@ -15,15 +16,16 @@ GREY_HU, WHITE_HU, CSF_HU, SCALP_HU, AIR_HU = 37.0, 29.0, 8.0, 10.0, -1000.0
 
 HU_PER_WATER_PERCENT = 1.8
 MOST_WATER_PERCENT = 6.0 / HU_PER_WATER_PERCENT
-OEDEMA_SPREAD_MM = 8.0
+OEDEMA_SPREAD_MM = 6.0
 
 VEIN_MTT_S = 5.0
 
+NCCT_NOISE = 0.5  # of a perfusion frame's
 REFERENCE_SLICE_MM = 5.0
-KERNEL_MM = 1.2  # SD of the reconstruction kernel, a smooth one for brain
+KERNEL_MM = 0.7  # SD of the reconstruction kernel: a smooth one for brain, 50 % MTF near 3 lp/cm
 
 
-def baseline(rng: np.random.Generator, patient: Patient, head: Head, lesion: Lesion) -> Float:
+def baseline(rng: np.random.Generator, patient: Patient, head: Head, lesion: Lesion, chronic: Chronic) -> Float:
     """Attenuation before contrast, (X, Y, Z) in HU, without noise."""
     fractions = (head.grey, head.white, head.csf, head.bone, head.scalp)
     units = (GREY_HU, WHITE_HU, CSF_HU, patient.bone_hu, SCALP_HU)
@@ -32,19 +34,20 @@ def baseline(rng: np.random.Generator, patient: Patient, head: Head, lesion: Les
     hu += sum(fraction * unit for fraction, unit in zip(fractions, units, strict=True))
     parenchyma = patient.ct_offset_hu + 0.7 * patient.grid.smooth_noise(rng, 8.0)
     parenchyma -= HU_PER_WATER_PERCENT * water_uptake(patient, lesion)
+    parenchyma += DISEASED_HU * chronic.diseased
     return (hu + head.tissue * parenchyma).astype(np.float32)
 
 
 def water_uptake(patient: Patient, lesion: Lesion) -> Float:
-    """Water taken up by the tissue, (X, Y, Z) in per cent: none in the first hour, then slowly up to 3.3 %.
+    """Water taken up by the tissue, (X, Y, Z) in per cent: none in the first half hour, then slowly up to 3.3 %.
 
     Oedema follows the depth of the ischaemia and spreads over its surroundings. It is far smoother than the infarct:
     nothing in the CT has the infarct's outline.
     """
-    hours = max(0.0, patient.onset_minutes / 60 - 1)
+    hours = max(0.0, patient.onset_minutes / 60 - 0.5)
     # Penumbra swells a little too (0 to -1 HU).
-    ischaemia = (0.3 + 0.7 * lesion.core) * (1 - lesion.relative_flow) ** 2
-    return MOST_WATER_PERCENT * (1 - np.exp(-hours / 4)) * patient.grid.smooth(ischaemia, OEDEMA_SPREAD_MM)
+    ischaemia = (0.3 + 0.7 * lesion.core) * (1 - lesion.occluded_flow) ** 2
+    return MOST_WATER_PERCENT * (1 - np.exp(-hours / 3)) * patient.grid.smooth(ischaemia, OEDEMA_SPREAD_MM)
 
 
 def noise_sd(grid: Grid, hu_at_5_mm: float) -> float:
@@ -77,7 +80,7 @@ def enhancement(patient: Patient, head: Head, flow: Perfusion, bolus: Bolus) -> 
     perfused = (flow.cbf > 0.1) | (head.artery > 0) | (head.vein > 0)
     cbf, mtt, delay, vein = (m[perfused] for m in (flow.cbf, flow.mtt, flow.delay, head.vein))
     arterial = head.artery > 0
-    filling = head.artery[arterial] * flow.relative_flow[arterial] ** 0.5
+    filling = head.artery[arterial] * np.minimum(flow.relative_flow[arterial], 1) ** 0.5
     arterial_delay = flow.delay[arterial]
     frame = np.zeros(patient.grid.shape, np.float32)
     for t in patient.frame_times_s:
@@ -87,11 +90,16 @@ def enhancement(patient: Patient, head: Head, flow: Perfusion, bolus: Bolus) -> 
         yield frame
 
 
+def unenhanced_scan(rng: np.random.Generator, patient: Patient, unenhanced: Float) -> np.ndarray:
+    """A CT without contrast, (X, Y, Z) int16 in HU; its dose is several times that of one perfusion frame."""
+    sd = NCCT_NOISE * noise_sd(patient.grid, patient.ct_noise_hu)
+    return np.rint(unenhanced + noise(rng, patient.grid, sd)).clip(-1024, 3071).astype(np.int16)
+
+
 def series(
-    rng: np.random.Generator, patient: Patient, head: Head, lesion: Lesion, flow: Perfusion, bolus: Bolus
+    rng: np.random.Generator, patient: Patient, head: Head, unenhanced: Float, flow: Perfusion, bolus: Bolus
 ) -> np.ndarray:
     """The 4D series as a scanner stores it, (X, Y, Z, T) int16 in HU."""
-    unenhanced = baseline(rng, patient, head, lesion)
     sd = noise_sd(patient.grid, patient.ct_noise_hu)
     # Frames are stored contiguously (Fortran order), as in the file.
     frames = np.empty((*patient.grid.shape, len(patient.frame_times_s)), np.int16, order="F")

@@ -115,8 +115,17 @@ class Perfusion(NamedTuple):
         return np.clip(60 * self.cbv / np.maximum(self.cbf, 1e-3), *MTT_RANGE_S)
 
 
-def perfusion(rng: np.random.Generator, patient: Patient, head: Head, relative_flow: Float) -> Perfusion:
-    """Healthy perfusion of the head with mild natural variation, changed where `relative_flow` (X, Y, Z) is below 1."""
+def perfusion(
+    rng: np.random.Generator, patient: Patient, head: Head, relative_flow: Float, chronic_flow: Float
+) -> Perfusion:
+    """Healthy perfusion of the head with mild natural variation, changed by acute and by old damage.
+
+    Args:
+        rng: of the patient's circulation.
+        patient, head: whose.
+        relative_flow: (X, Y, Z) flow at the time of the CT relative to healthy: below 1, blood comes late and slowly.
+        chronic_flow: (X, Y, Z) the same of old damage, where there are fewer vessels: transit times stay as they are.
+    """
     grid = patient.grid
     variation = np.exp(0.08 * grid.smooth_noise(rng, 10.0))
     cbf = patient.flow * (GREY_CBF * head.grey + WHITE_CBF * head.white) * variation
@@ -124,9 +133,9 @@ def perfusion(rng: np.random.Generator, patient: Patient, head: Head, relative_f
     delay = np.clip(0.8 + 0.4 * grid.smooth_noise(rng, 15.0), 0, None)
     slow = 6.0 + 4.0 * patient.collaterals  # good collaterals are long detours
     return Perfusion(
-        cbf=cbf * relative_flow,
-        cbv=cbv * relative_volume(relative_flow),
-        delay=delay + slow * (1 - relative_flow),
+        cbf=cbf * relative_flow * chronic_flow,
+        cbv=cbv * relative_volume(np.minimum(relative_flow, 1)) * chronic_flow,
+        delay=delay + slow * np.clip(1 - relative_flow, 0, 1),
         relative_flow=relative_flow,
     )
 

@@ -5,43 +5,39 @@ from pathlib import Path
 
 import pytest
 
-from ctp_ldm.phantom import tree, write_phantom
-from ctp_ldm.phantom.anatomy import Head, build_head
-from ctp_ldm.phantom.haemodynamics import Perfusion, perfusion
-from ctp_ldm.phantom.lesions import Lesion, draw_lesion
-from ctp_ldm.phantom.patient import Patient, Settings, draw_patient
+from ctp_ldm.phantom import write_phantom
+from ctp_ldm.phantom.mix import Mix
+from ctp_ldm.phantom.parallel import shared_atlas
+from ctp_ldm.phantom.patient import Settings
+from ctp_ldm.phantom.simulate import Streams, Truth, draw_streams, draw_truth
 
 CASES = 12
 SEED = 3
+MIX = Mix(lesion_free=0.25)
 
 
 @dataclass
 class Simulated:
     """A patient with all maps behind the images, and the streams that the scanners have yet to use."""
 
-    patient: Patient
-    head: Head
-    lesion: Lesion
-    flow: Perfusion
-    rng: tree.Streams
+    truth: Truth
+    rng: Streams
 
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phantom") / "tiny"
-    write_phantom(out, cases=CASES, seed=SEED, size="tiny", workers=1, lesion_free=0.25)
+    write_phantom(out, cases=CASES, seed=SEED, size="tiny", workers=1, mix=MIX)
     return out
 
 
 @pytest.fixture(scope="session")
 def patients() -> list[Simulated]:
-    """Patients of size small: enough voxels of pure tissue to measure in."""
-    return [_simulate(Settings(SEED, "small", 0.0), index) for index in range(1, 7)]
+    """Patients of size small, with no old damage: enough voxels of pure tissue to measure in."""
+    mix = Mix(0.2, lacune=0, hypoperfusion=0, lesion_free=0, reperfused=0, old_infarct=0, leukoaraiosis=0, late=0)
+    return [simulated(Settings(SEED, "small", mix), index) for index in range(1, 7)]
 
 
-def _simulate(settings: Settings, index: int) -> Simulated:
-    rng = tree.draw_streams(settings, index)
-    patient = draw_patient(rng.hidden, settings, index)
-    head = build_head(tree.shared_atlas(), patient)
-    lesion = draw_lesion(rng.lesion, patient, head)
-    return Simulated(patient, head, lesion, perfusion(rng.circulation, patient, head, lesion.relative_flow), rng)
+def simulated(settings: Settings, index: int) -> Simulated:
+    rng = draw_streams(settings, index)
+    return Simulated(draw_truth(rng, settings, index, shared_atlas()), rng)
