@@ -32,8 +32,8 @@ def demo(cases: int = 40, seed: int = 0) -> None:
         seed: of the patients.
     """
     simulated, store, comparison = ROOT / "phantom", ROOT / "store", ROOT / "comparison"
-    _say(1, f"phantom {simulated} --cases {cases} --seed {seed} --size small")
-    phantom(simulated, cases=cases, seed=seed, size="small")
+    _say(1, f"phantom {simulated} --preset demo --cases {cases} --seed {seed}")
+    phantom(simulated, preset="demo", cases=cases, seed=seed)
     _say(2, f"prepare {simulated} {store} --config demo/posttrain.yaml")
     run_command("prepare", [str(simulated), str(store), "--config", "demo/posttrain.yaml"])
     for number, stage in enumerate(STAGES, 3):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ctp_ldm.data import ISLES24, CTPToDiffusionMRI, Settings, prepare
-from ctp_ldm.phantom import write_phantom
+from ctp_ldm.phantom import Mix, write_phantom
 
-CASES, SEED, LESION_FREE = 6, 1, 0.2
+CASES, SEED, MIX = 6, 1, Mix(lesion_free=0.2)
 SETTINGS = Settings(spacing=6.0, size=(32, 40))
 
 
@@ -16,7 +16,7 @@ SETTINGS = Settings(spacing=6.0, size=(32, 40))
 def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six patients in ISLES'24 layout, for reading only."""
     out = tmp_path_factory.mktemp("data") / "phantom"
-    write_phantom(out, cases=CASES, seed=SEED, size="tiny", workers=1, lesion_free=LESION_FREE)
+    write_phantom(out, cases=CASES, seed=SEED, size="tiny", workers=1, mix=MIX)
     return out
 
 

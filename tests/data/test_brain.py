@@ -12,11 +12,12 @@ from ctp_ldm.data.brain import ct_brain_mask, foreground_mask
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.volumes import read_volume
 from ctp_ldm.geometry import to_ras
-from ctp_ldm.phantom import tree as phantom_tree
 from ctp_ldm.phantom.anatomy import build_head
+from ctp_ldm.phantom.parallel import shared_atlas
 from ctp_ldm.phantom.patient import Settings, draw_patient
+from ctp_ldm.phantom.simulate import draw_streams
 
-from .conftest import CASES, LESION_FREE, SEED
+from .conftest import CASES, MIX, SEED
 from .files import dice, isles_file
 from .heads import AIR, SKULL, VENTRICLE, head
 
@@ -98,9 +99,9 @@ def test_values_that_are_no_hu_are_refused() -> None:
 
 @pytest.mark.parametrize("index", range(1, CASES + 1))
 def test_the_brain_of_simulated_patients_is_found_in_their_files(shared_tree: Path, index: int) -> None:
-    settings = Settings(SEED, "tiny", LESION_FREE)
-    patient = draw_patient(phantom_tree.draw_streams(settings, index).hidden, settings, index)
-    anatomy = build_head(phantom_tree.shared_atlas(), patient)
+    settings = Settings(SEED, "tiny", MIX)
+    patient = draw_patient(draw_streams(settings, index).hidden, settings, index)
+    anatomy = build_head(shared_atlas(), patient)
     brain = anatomy.grey + anatomy.white + anatomy.csf + anatomy.artery + anatomy.vein
     truth, _ = to_ras(np.stack([brain, anatomy.bone + anatomy.scalp], axis=-1), patient.grid.affine)
     ctp = read_volume(isles_file(shared_tree, index, "ctp"), 4)

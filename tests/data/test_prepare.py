@@ -447,13 +447,13 @@ def test_everything_stored_is_in_range_and_background_outside_the_brain(shared_s
 
 def test_adc_comes_back_to_the_file_it_was_read_from(shared_tree: Path, tmp_path: Path) -> None:
     """On the scanner's own spacing nothing is lost but half precision and what lies outside the brain."""
-    image = nib.Nifti1Image.from_filename(isles_file(shared_tree, 4, "adc"))
+    image = nib.Nifti1Image.from_filename(isles_file(shared_tree, 5, "adc"))
     spacing = float(nib.affines.voxel_sizes(image.affine)[0])
     store, _ = _prepare(shared_tree, tmp_path / "store", Settings(spacing, (40, 48)), skip_invalid=True)
-    geometry = store.records[NAMES[3]].geometry
+    geometry = store.records[NAMES[4]].geometry
     assert nib.aff2axcodes(image.affine) != ("R", "A", "S")
-    adc = store.spec.target[1].scaling.decode(store.array(NAMES[3], "target")[:, 1].astype(np.float32))
-    brain = geometry.from_grid(store.array(NAMES[3], "brain")) > 0.5
+    adc = store.spec.target[1].scaling.decode(store.array(NAMES[4], "target")[:, 1].astype(np.float32))
+    brain = geometry.from_grid(store.array(NAMES[4], "brain")) > 0.5
     expected = image.get_fdata().clip(0, 3000)
     assert brain.sum() > 1500
     assert np.abs(geometry.from_grid(adc) - expected)[brain].max() <= 3000 / 2 * HALF_ROUNDING + 1e-2

