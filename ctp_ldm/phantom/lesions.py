@@ -48,6 +48,9 @@ def draw_lesion(rng: np.random.Generator, patient: Patient, head: Head) -> Lesio
     at_risk = (head.tissue > INFARCTABLE) & (reach > 0)
     if patient.kind == "lacune":
         at_risk &= _deep(head, grid)
+    if at_risk.sum() < patient.emboli:  # the slab misses the territory: elsewhere on that side, then
+        reach = head.side if patient.side == "right" else -head.side
+        at_risk = (head.tissue > INFARCTABLE) & (reach > 0)
     exposure = exposed(rng, patient, _seeds(rng, patient, at_risk, reach), reach)
     room = int(at_risk.sum())
     core_voxels = int(np.clip(round(patient.core_ml / grid.voxel_ml), patient.core_ml > 0, 0.85 * room))

@@ -3,6 +3,7 @@
 from ctp_ldm.data.quantities.base import Intensity, Quantity, RobustRange
 from ctp_ldm.data.quantities.ct import CTPerfusion, NonContrastCT
 from ctp_ldm.data.quantities.diffusion import ApparentDiffusion, RelativeDWI
+from ctp_ldm.data.quantities.maps import QuantitativeMap
 from ctp_ldm.data.quantities.perfusion import CBF, CBV, MTT, PerfusionMap, Tmax
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Intensity",
     "NonContrastCT",
     "PerfusionMap",
+    "QuantitativeMap",
     "Quantity",
     "RelativeDWI",
     "RobustRange",

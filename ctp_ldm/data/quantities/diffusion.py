@@ -2,24 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.quantities.base import Quantity
-from ctp_ldm.data.units import AUTO, unit_factor
+from ctp_ldm.data.quantities.maps import QuantitativeMap
 from ctp_ldm.data.volumes import Volume
 from ctp_ldm.scaling import Linear
 
 REFERENCE_ADC = (650.0, 950.0)
-ADC_CEILING = 3000.0
-ADC_TYPICAL = (300.0, 2000.0)
-ADC_UNITS = {"1e-6 mm2/s": 1.0, "1e-3 mm2/s": 1e3, "mm2/s": 1e6}
 
 
 @dataclass(frozen=True)
-class ApparentDiffusion(Quantity):
+class ApparentDiffusion(QuantitativeMap):
     """ADC in 10⁻⁶ mm²/s; files in 10⁻⁶, 10⁻³ or 1 mm²/s are told apart by their median in the brain.
 
     The medians of living brains are 700–1000 × 10⁻⁶ mm²/s, so the three conventions lie a factor 1000 apart.
@@ -27,21 +24,13 @@ class ApparentDiffusion(Quantity):
     unit: of the file: "1e-6 mm2/s", "1e-3 mm2/s", "mm2/s", or auto.
     """
 
-    unit: str = AUTO
+    units: ClassVar[Mapping[str, float]] = {"1e-6 mm2/s": 1.0, "1e-3 mm2/s": 1e3, "mm2/s": 1e6}
+    ceiling: ClassVar[float] = 3000.0
+    typical: ClassVar[tuple[float, float]] = (300.0, 2000.0)
 
     @property
     def scaling(self) -> Linear:
-        return Linear("10⁻⁶ mm²/s", 0.0, ADC_CEILING)
-
-    def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
-        _, factor = self._unit(volume, brain)
-        return (volume.values * np.float32(factor)).clip(0.0, None)[None]
-
-    def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-        return {"unit": self._unit(volume, brain)[0], **super().describe(volume, brain, values)}
-
-    def _unit(self, volume: Volume, brain: np.ndarray) -> tuple[str, float]:
-        return unit_factor(volume, brain, ADC_UNITS, ADC_TYPICAL, self.unit)
+        return Linear("10⁻⁶ mm²/s", 0.0, self.ceiling)
 
 
 @dataclass(frozen=True)

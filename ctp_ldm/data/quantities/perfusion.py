@@ -2,45 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-
-from ctp_ldm.data.quantities.base import Quantity
-from ctp_ldm.data.units import AUTO, unit_factor
-from ctp_ldm.data.volumes import Volume
-from ctp_ldm.scaling import Linear
+from ctp_ldm.data.quantities.maps import QuantitativeMap
 
 
 @dataclass(frozen=True)
-class PerfusionMap(Quantity):
-    """A map of one parameter, 0 … `ceiling` of its first unit ↦ [−1, 1]; negative values are noise and become 0.
+class PerfusionMap(QuantitativeMap):
+    """A map of one parameter. 0 is a value here: where there is no flow, or no delay."""
 
-    unit: of the file, or auto.
-    """
-
-    unit: str = AUTO
-    units: ClassVar[Mapping[str, float]]
-    ceiling: ClassVar[float]
-    typical: ClassVar[tuple[float, float]]
-    """Plausible values of `quantile` in the brain, in the first unit."""
-    quantile: ClassVar[float] = 0.5
-    # 0 is a value here: where there is no flow, or no delay.
     zero_is_outside: ClassVar[bool] = False
-
-    @property
-    def scaling(self) -> Linear:
-        return Linear(next(iter(self.units)), 0.0, self.ceiling)
-
-    def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
-        _, factor = self._unit(volume, brain)
-        return (volume.values * np.float32(factor)).clip(0.0, None)[None]
-
-    def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-        return {"unit": self._unit(volume, brain)[0], **super().describe(volume, brain, values)}
-
-    def _unit(self, volume: Volume, brain: np.ndarray) -> tuple[str, float]:
-        return unit_factor(volume, brain, self.units, self.typical, self.unit, self.quantile)
 
 
 @dataclass(frozen=True)
