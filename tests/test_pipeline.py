@@ -67,6 +67,33 @@ def test_fit_goes_on_where_the_run_folder_is(trained: list[str], command: Comman
     assert checkpoint["global_step"] == 6
 
 
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion", "posttrain"])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    stage: str, command: Command, store: Path, tmp_path: Path, bases: dict[str, Path]
+) -> None:
+    """Interrupted in the middle of an epoch: data, augmentation and noise go on where they were, to the last bit."""
+    base = {"autoencoder": "null", "diffusion": bases["autoencoder"], "posttrain": bases["diffusion"]}[stage]
+    arguments = [
+        *options(f"demo/{stage}.yaml", store, tmp_path),
+        f"--init_from={base}",
+        "--trainer.val_check_interval=4",
+    ]
+    command("fit", *arguments, "--trainer.default_root_dir=runs/straight", "--trainer.max_steps=12")
+    for steps in (4, 8, 12):
+        command("fit", *arguments, "--trainer.default_root_dir=runs/resumed", f"--trainer.max_steps={steps}")
+    straight, resumed = (
+        torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True) for run in ("straight", "resumed")
+    )
+    assert straight["global_step"] == resumed["global_step"] == 12
+    assert straight["epoch"] == resumed["epoch"] > 0
+    for name, value in straight["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][name]), name
+    for state, again in zip(
+        straight["optimizer_states"][0]["state"].values(), resumed["optimizer_states"][0]["state"].values(), strict=True
+    ):
+        assert torch.equal(state["exp_avg"], again["exp_avg"])
+
+
 def test_tests_and_comparison_are_on_the_same_patients(
     trained: list[str], command: Command, store: Path, tmp_path: Path, bases: dict[str, Path]
 ) -> None:

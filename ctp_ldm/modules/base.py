@@ -1,11 +1,13 @@
 """What every stage shares: optimiser, start from a base, validation by images, prediction in physical units."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -70,12 +72,19 @@ class TranslationModule(L.LightningModule, ABC):
         self.base = Path(path)
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        self._seed_step()
         terms = self.loss(batch)
         total = torch.stack(list(terms.values())).sum()
         size = len(batch["case"])
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         return total
+
+    def _seed_step(self) -> None:
+        """All that `loss` draws follows from seed, process and step: a resumed run draws what it would have drawn."""
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        key = (int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_rank, step)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def validation_step(self, batch: Sample, batch_idx: int) -> Tensor:
         return self._evaluate(batch, self.val_metrics)

@@ -300,5 +300,5 @@ def _draw_wave(rng: np.random.Generator) -> Wave:
     direction /= np.linalg.norm(direction)
     wavelength = rng.uniform(60, 180)
     # Heads differ more over long distances than over short ones; slopes stay below 1, so nothing folds.
-    amplitude = rng.normal(0, 0.8 * wavelength / 100, 3).clip(-1.5, 1.5)
+    amplitude = rng.normal(0, 0.5 * wavelength / 100, 3).clip(-1, 1)
     return Wave(tuple(amplitude), tuple(2 * np.pi / wavelength * direction), rng.uniform(0, 2 * np.pi))
