@@ -1,3 +1,3 @@
 """Diffusion MRI from CT perfusion with lesion-aware latent diffusion."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
