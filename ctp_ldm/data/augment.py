@@ -18,8 +18,8 @@ class PublishedAugmentation:
     """Flips p = 0.5 on each axis; affine p = 0.9 with rotation ±π/16, shift ±32 mm and scale ±0.001.
 
     Source: Lee et al. 2025 (arXiv 2510.09056); the published shift of 32 pixels was at 1 mm. How a slice moves is drawn
-    from (seed, epoch, slice, showing), so a resumed run sees the same data. It is drawn in the loader and applied to
-    whole batches on the model's device (`move`), in one interpolation for flips and affine.
+    from (seed, epoch, slice, showing), so a resumed run sees the same data, on any number of workers. Flips and affine
+    are one interpolation: of whole batches on a GPU, of each slice in the loader where the model is on the CPU.
 
     spacing: in-plane voxel size, mm.
     size: (H, W) voxels.
@@ -67,3 +67,44 @@ def move(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
         name: F.grid_sample(values, grid, padding_mode="border", align_corners=False) for name, values in arrays.items()
     }
     return {name: (values > 0.5).float() if name in MASKS else values for name, values in moved.items()}
+
+
+def move_slice(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
+    """Move one slice as `move` does.
+
+    Only what the brain can reach is interpolated: outside it every channel is constant, and that is half a picture.
+
+    Args:
+        arrays: name → (C, H, W), with `brain`.
+        theta: (2, 3), as `PublishedAugmentation` draws it.
+
+    Returns:
+        name → (C, H, W) float32.
+    """
+    size = np.array(arrays["brain"].shape[1:])
+    start, length = _reached(arrays["brain"][0].numpy() > 0, theta.numpy().astype(float))
+    # The same map in the coordinates of the part, W first.
+    share, centre = length / size, (2 * start + length) / size - 1
+    matrix, shift = theta[:, :2].numpy(), theta[:, 2].numpy()
+    part = np.column_stack([matrix * share[::-1], matrix @ centre[::-1] + shift]).astype(np.float32)
+    grid = F.affine_grid(torch.from_numpy(part)[None], [1, 1, *map(int, length)], align_corners=False)
+    together = torch.cat([values.float() for values in arrays.values()])
+    whole = together[:, :1, :1].repeat(1, *map(int, size))
+    rows, columns = (slice(a, a + n) for a, n in zip(start, length, strict=True))
+    whole[:, rows, columns] = F.grid_sample(together[None], grid, padding_mode="border", align_corners=False)[0]
+    parts = whole.split([len(values) for values in arrays.values()])
+    return {n: (v > 0.5).float() if n in MASKS else v for n, v in zip(arrays, parts, strict=True)}
+
+
+def _reached(brain: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First row and column, and numbers of rows and columns, to which the brain (H, W) can move."""
+    size = np.array(brain.shape)
+    occupied = [np.flatnonzero(brain.any(axis=1 - axis)) for axis in (0, 1)]
+    if any(not len(o) or o[0] == 0 or o[-1] == n - 1 for o, n in zip(occupied, size, strict=True)):
+        return 0 * size, size  # at the rim what lies beyond is brain repeated, not background
+    ends = [(o[0] - 1, o[-1] + 1) for o in occupied]
+    corners = (2 * np.array([[y, x] for y in ends[0] for x in ends[1]]) + 1) / size - 1
+    back = np.linalg.solve(theta[:, :2], corners[:, ::-1].T - theta[:, 2:])[::-1].T
+    voxels = ((back + 1) * size - 1) / 2
+    low, high = (np.clip(v, 0, size - 1).astype(int) for v in (np.floor(voxels.min(0)), np.ceil(voxels.max(0))))
+    return low, high - low + 1

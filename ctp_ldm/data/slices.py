@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ctp_ldm.data.augment import move_slice
 from ctp_ldm.data.sampling import Draw
 from ctp_ldm.data.store import SliceStore
 
@@ -26,7 +27,9 @@ class SliceDataset(Dataset[dict[str, Any]]):
         min_brain: share of the picture, above 0; slices without brain are never given.
         context: neighbouring slices on each side that the source holds too, from below to above; beyond the first and
             last slice these are repeated.
-        draw_move: a showing → how it is moved, (2, 3), which the item then holds as "move"; None where slices stay.
+        draw_move: a showing → how it is moved, (2, 3); None where slices stay.
+        move_here: move slices here, each worker its own; else the item holds "move", for whole batches on the model's
+            device.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
         min_brain: float = 0.0,
         context: int = 0,
         draw_move: Callable[[Draw], Tensor] | None = None,
+        move_here: bool = True,
     ) -> None:
-        self.store, self.context, self.draw_move = store, context, draw_move
+        self.store, self.context = store, context
+        self.draw_move, self.move_here = draw_move, move_here
         records = [store.records[name] for name in cases]
         least = max(1.0, min_brain * store.spec.size[0] * store.spec.size[1])
         self.index = [(r.name, z) for r in records for z, voxels in enumerate(r.brain_voxels) if voxels >= least]
@@ -59,12 +64,13 @@ class SliceDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, item: int | Draw) -> dict[str, Any]:
         draw = item if isinstance(item, Draw) else Draw(item, 0, 0)
         case, z = self.index[draw.slice]
-        found: dict[str, Any] = {"source": self._source(case, z)}
+        found: dict[str, Tensor] = {"source": self._source(case, z)}
         for kind in self.kinds:
             values = np.array(self.store.array(case, kind)[z])  # type: ignore[arg-type]
             found[kind] = torch.from_numpy(values if values.ndim == 3 else values[None])
         if self.draw_move is not None:
-            found[MOVE] = self.draw_move(draw)
+            theta = self.draw_move(draw)
+            found = move_slice(found, theta) if self.move_here else {**found, MOVE: theta}
         return {**found, "case": case, "slice_index": z}
 
     def _source(self, case: str, z: int) -> Tensor:

@@ -60,8 +60,6 @@ def _ready(module: TranslationDataModule, stage: str) -> TranslationDataModule:
 def _samples(module: TranslationDataModule, loader: Iterable[dict[str, Any]]) -> Iterator[Sample]:
     """As a trainer does it, too: what the loader gives is made a sample on the model's device."""
     for batch in loader:
-        assert batch["source"].dtype == torch.float16
-        assert batch["brain"].dtype == torch.uint8
         yield module.on_after_batch_transfer(batch, 0)  # type: ignore[misc]
 
 
@@ -179,6 +177,7 @@ def test_the_seed_decides_order_and_augmentation(shared_store: Path, given: bool
 def test_a_slice_is_moved_otherwise_each_time_it_is_shown(shared_store: Path) -> None:
     module = _ready(_module(shared_store, lesion_oversampling=3.0, batch_size=4), "fit")
     loader, moves = module.train_dataloader(), {}
+    loader.dataset.move_here = False
     for epoch in range(2):
         loader.batch_sampler.sampler.set_epoch(epoch)
         for batch in loader:
@@ -191,13 +190,20 @@ def test_a_slice_is_moved_otherwise_each_time_it_is_shown(shared_store: Path) ->
 
 def test_the_model_sees_the_slices_moved_as_they_were_drawn(shared_store: Path) -> None:
     module = _ready(_module(shared_store, batch_size=5), "fit")
-    store, batch = SliceStore(shared_store), next(iter(module.train_dataloader()))
+    loader = module.train_dataloader()
+    moved_here = next(iter(loader))
+    loader.dataset.move_here = False
+    store, batch = SliceStore(shared_store), next(iter(loader))
+    assert batch["source"].dtype == torch.float16
     sample = module.on_after_batch_transfer(dict(batch), 0)
     assert set(batch) - set(sample) == {"move"}
+    assert _shown([moved_here]) == _shown([batch])
     for kind in ("source", "target", "brain", "lesion"):
         arrays = [np.array(store.array(name, kind)[z], np.float32) for name, z in _shown([batch])]
         plain = torch.from_numpy(np.stack(arrays)).reshape(sample[kind].shape)
         assert torch.equal(sample[kind], move({kind: plain}, batch["move"])[kind])
+        # In the loader only the brain's surroundings are interpolated, to the same picture.
+        torch.testing.assert_close(moved_here[kind], sample[kind], atol=1e-4, rtol=0)
         assert kind == "lesion" or not torch.equal(sample[kind], plain)
 
 
