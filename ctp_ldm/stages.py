@@ -119,9 +119,12 @@ class StageCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
+        resumed = self._get(self.config, "ckpt_path")
+        if resumed is not None:
+            self.model.require_own(resumed)  # before the run's record is written anew
         base = self._get(self.config, "init_from")
         # Before trainer.fit, because averaged weights are copied from the model when its set-up begins.
-        if base is not None and self._get(self.config, "ckpt_path") is None:
+        if base is not None and resumed is None:
             self.model.init_from(base)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from running import GRID, SMALL, Command, options, shrunk
 from samples import KL
 
 from ctp_ldm.cli import main
+from ctp_ldm.spec import SpecMismatch
 
 
 def posttrain(store: Path, folder: Path, base: Path, run: str = "posttrain", terms: bool = True) -> list[str]:
@@ -65,6 +66,13 @@ def test_fit_goes_on_where_the_run_folder_is(trained: list[str], command: Comman
     command("fit", *trained, "--trainer.max_steps=6")
     checkpoint = torch.load("runs/posttrain/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
+
+
+def test_a_refused_run_leaves_the_record_of_the_one_in_its_folder(trained: list[str], command: Command) -> None:
+    before = {name: Path(f"runs/posttrain/{name}").read_bytes() for name in ("fit.yaml", "fit.json")}
+    with pytest.raises(SpecMismatch, match="source channels"):
+        command("fit", *trained, "--data.context=1", "--trainer.max_steps=6")
+    assert {name: Path(f"runs/posttrain/{name}").read_bytes() for name in before} == before
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "diffusion", "posttrain"])

@@ -24,7 +24,8 @@ def phantom(
         cases: number of patients, where it is another.
         seed: the same seed gives the same voxels, where it is another than the preset's.
         size: tiny for tests, small, standard (2 mm, 5 mm slices), full for the published grid, where it is another.
-        from_mri: real patients instead: an ISLES'22 tree, or a folder of dwi, adc and lesion. Their CT is simulated.
+        from_mri: real patients instead: an ISLES'22 tree, or a folder of dwi, adc and lesion, in 5 mm slices.
+            Their CT is simulated; cases and size do not apply.
         describe: measure simulated patients (200 unless told) against what is published instead of writing them;
             tables and figures come into `out`.
         workers: processes.
@@ -35,6 +36,8 @@ def phantom(
         describe_phantom(out, preset, cases or 200, seed, size or chosen.size, workers)
         return
     if from_mri is not None:
+        if cases is not None or size is not None:
+            raise ValueError("--cases and --size do not apply to --from-mri: patients and grid are those of the MRI")
         folders = simulate_from_mri(from_mri, out, seed=seed, workers=workers, mix=chosen.mix)
         print(f"{len(folders)} real patients with simulated CT: {out}")
         return

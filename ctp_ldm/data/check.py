@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -131,7 +131,8 @@ def check(root: Path, task: Task, layout: Layout, settings: Settings, workers: i
         again = partial(inspect_case, task=task.stating(agreed), settings=settings)
         looked, _ = each_case(unsure, again, workers, "check again")
         results |= {name: found for name, found in looked.items() if not found.faults}
-    faults += duplicates({name: found.digests for name, found in results.items()})
+    faulty = {fault.case for fault in faults} | {name for name, found in results.items() if found.faults}
+    faults += duplicates({name: found.digests for name, found in results.items()}, faulty)
     for fault in faults:
         results.setdefault(fault.case, Findings(fault.case)).faults.append(fault.message)
     return Fingerprint(dict(sorted(results.items())), describe_task(task))
@@ -149,15 +150,16 @@ def inspect_case(case: Case, task: Task, settings: Settings) -> Findings:
     return Findings(case.name, loaded.facts, loaded.digests, faults, list(_remarks(loaded.facts)))
 
 
-def duplicates(digests: Mapping[str, Mapping[str, str]]) -> list[CaseFault]:
+def duplicates(digests: Mapping[str, Mapping[str, str]], faulty: Collection[str] = ()) -> list[CaseFault]:
     """Cases that hold an image of an earlier case: one patient in two parts of a split would leak.
 
     Args:
         digests: case → role → digest.
+        faulty: cases that cannot be used anyway; a sound copy of one stays.
     """
     first: dict[tuple[str, str], str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
-    for name in sorted(digests):
+    for name in sorted(digests, key=lambda name: (name in faulty, name)):
         for role, digest in digests[name].items():
             earlier = first.setdefault((role, digest), name)
             # Two patients may well have the same mask: none.
@@ -194,6 +196,8 @@ def _remarks(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
             yield f"{role}: is negative in {found['negative']:.0%} of the brain"
     if facts.get("brain", {}).get("cut"):
         yield "the brain reaches the edge of the field of view"
+    if not facts.get("lesion", {}).get("binary", True):
+        yield "the lesion file is no mask of 0 and 1: what is above 0.5 counts as lesion"
     inside = facts.get("lesion", {}).get("in_brain")
     if inside is not None and inside < LESION_IN_BRAIN:
         yield f"{1 - inside:.0%} of the lesion lies outside the brain"

@@ -79,6 +79,9 @@ def load_case(
     if describe and reference is not None:
         voxel_ml = float(np.prod(nib.affines.voxel_sizes(reference.affine))) / 1000
         facts |= _mask_facts(brain, lesion, voxel_ml, nib.affines.voxel_sizes(reference.affine))
+        if LESION in volumes:
+            raw = volumes[LESION].values
+            facts["lesion"]["binary"] = bool((np.minimum(np.abs(raw), np.abs(raw - 1)) < 1e-3).all())
     return LoadedCase(values, brain, lesion, affine, digests, facts, faults)
 
 

@@ -77,10 +77,11 @@ def prepare(
         faults += same
         good = [record for name, record in sorted(records.items()) if name not in {fault.case for fault in same}]
         if faults and (not skip_invalid or not good):
+            way = "" if skip_invalid else ", or leave these cases out with --skip-invalid"
             raise DataFaults(
                 faults,
                 f"{len(good)} good case(s) are kept in {store}, which is not finished; mend the files and run the same "
-                "command again, or leave these cases out with --skip-invalid",
+                f"command again{way}",
             )
         return writer.finish(good), faults
 

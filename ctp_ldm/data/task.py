@@ -56,9 +56,9 @@ class Task:
         return (*self._named(), BRAIN, LESION)
 
     def stating(self, units: Mapping[str, str]) -> "Task":
-        """The same task with units for those roles whose unit is still open."""
-        named = self._named()
-        open_roles = {r for r in units if r in named and r not in self.units and getattr(named[r], "unit", "") == AUTO}
+        """The same task with the units that a data set agrees on, for roles whose unit is open and that take it so."""
+        named = {r: q for r, q in self._named().items() if q.unit_by_agreement and r not in self.units}
+        open_roles = {r for r in units if r in named and getattr(named[r], "unit", "") == AUTO}
         return replace(self, units={**self.units, **{role: units[role] for role in sorted(open_roles)}})
 
     def spec(self, spacing: float, size: tuple[int, int]) -> DataSpec:

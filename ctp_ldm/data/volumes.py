@@ -132,7 +132,7 @@ def _regular(path: Path, frames: int, *intervals: float | None) -> np.ndarray:
             return np.arange(frames) * interval
     raise DataFault(
         f"{path} does not say when its {frames} frames were taken (no FrameTimesStart in {sidecar_of(path).name}, no "
-        "time unit in the header); give data.frame_interval in seconds"
+        "interval with its unit in the header); give data.frame_interval in seconds"
     )
 
 

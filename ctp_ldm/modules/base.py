@@ -71,6 +71,15 @@ class TranslationModule(L.LightningModule, ABC):
         load_exactly(self, checkpoint["state_dict"], prefix, str(path))
         self.base = Path(path)
 
+    def require_own(self, path: str | Path) -> None:
+        """Refuse a checkpoint that is not of this stage and these data.
+
+        Raises:
+            CheckpointError: missing, damaged, or of another stage.
+            SpecMismatch: of other channels, scalings or another grid.
+        """
+        require_compatible(read_checkpoint(Path(path)), (self.stage,), self.spec, str(path), type(self).__name__)
+
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         self._seed_step()
         terms = self.loss(batch)

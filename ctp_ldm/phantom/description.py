@@ -48,7 +48,11 @@ def describe_phantom(
     content = {"preset": preset, "patients": patients, "seed": seed, "size": size, "found": found, "oracles": oracles}
     (out / "calibration.json").write_text(json.dumps(content, indent=1, ensure_ascii=False))
     lines = ["| figure | found | expected | source |", "|---|---|---|---|"]
-    lines += [f"| {t.name} | {found[t.name]:.3g} {t.unit} | {t.low:g}–{t.high:g} | {t.source} |" for t in TARGETS]
+    lines += [
+        f"| {t.name} | {found[t.name]:.3g} {t.unit}{'' if t.low <= found[t.name] <= t.high else ' ✗'} "
+        f"| {t.low:g}–{t.high:g} | {t.source} |"
+        for t in TARGETS
+    ]
     lines += ["", f"| oracle | {' | '.join(next(iter(oracles.values())))} |", "|---" * 5 + "|"]
     lines += [f"| {name} | {' | '.join(f'{v:.3g}' for v in errors.values())} |" for name, errors in oracles.items()]
     (out / "calibration.md").write_text("\n".join(lines) + "\n")

@@ -42,8 +42,10 @@ def show_findings(fingerprint: Fingerprint, console: Console | None = None) -> N
     for key, values in fingerprint.summary().items():
         if key in ("grid.spacing.0", "grid.spacing.2", "lesion.ml") or key.endswith((".frames", ".arrival", ".median")):
             console.print("{}: median {median:.4g}, {min:.4g} … {max:.4g} in {n} cases".format(key, **values))
-    if fingerprint.units:
-        console.print("units of the files: " + ", ".join(f"{role} {unit}" for role, unit in fingerprint.units.items()))
+    for role in roles:
+        units = fingerprint.summary().get(f"{role}.unit", {}).get("counts", {})
+        if units:
+            console.print(f"unit of {role}: " + ", ".join(f"{unit} ({count})" for unit, count in units.items()))
 
 
 def write_findings(fingerprint: Fingerprint, path: Path) -> None:

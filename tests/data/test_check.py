@@ -170,9 +170,29 @@ def test_the_table_shows_who_has_faults_and_the_ranges_of_all(broken: Broken) ->
         (row,) = [line for line in shown.splitlines() if line.lstrip().startswith(patient)]
         assert ("fault(s)" in row) == (fault in FAULTS)
     assert re.search(r"adc.median: median 7\d\d", shown)
-    assert "units of the files: adc 1e-6 mm2/s, cbf mL/100 g/min, cbv mL/100 g, ctp HU, mtt s, tmax s" in shown.replace(
-        "\n", " "
-    )
+    for role, unit in (("adc", "1e-6 mm2/s"), ("cbf", "mL/100 g/min"), ("ctp", "HU"), ("tmax", "s")):
+        assert re.search(rf"unit of {role}: {re.escape(unit)} \(\d+\)", shown)
+
+
+def test_swapped_files_are_refused_whatever_the_other_cases_hold(tree: Path) -> None:
+    _write(tree, 3)
+    dwi, adc = (trees.isles24(tree, 2)[role] for role in ("dwi", "adc"))
+    parked = dwi.with_name("parked.nii.gz")
+    dwi.rename(parked)
+    adc.rename(dwi)
+    parked.rename(adc)
+    found, _ = _check(tree)
+    assert [name for name, case in found.cases.items() if case.faults] == ["sub-stroke0002"]
+    assert any("adc" in fault and "median" in fault for fault in found.cases["sub-stroke0002"].faults)
+
+
+def test_of_two_copies_the_sound_one_is_kept(tree: Path) -> None:
+    _write(tree, 3)
+    trees.duplicated(trees.isles24(tree, 1))(trees.isles24(tree, 3))
+    trees.isles24(tree, 1)["adc"].unlink()
+    found, _ = _check(tree)
+    assert [name for name, case in found.cases.items() if case.faults] == ["sub-stroke0001"]
+    assert len(found.cases["sub-stroke0001"].faults) == 2
 
 
 def test_one_patient_under_two_names_is_told_of_the_later_one(tree: Path) -> None:
@@ -269,7 +289,12 @@ def test_facts_are_what_the_patients_are_like(plain: Path) -> None:
             "oblique": 0.0,
         }
         assert facts["brain"]["ml"] == pytest.approx(truth["brain"].sum() * voxel_ml, rel=0.05)
-        assert facts["lesion"] == {"ml": pytest.approx(truth["lesion"].sum() * voxel_ml), "parts": 1, "in_brain": 1.0}
+        assert facts["lesion"] == {
+            "ml": pytest.approx(truth["lesion"].sum() * voxel_ml),
+            "parts": 1,
+            "in_brain": 1.0,
+            "binary": True,
+        }
         assert facts["ctp"]["arrival"] == pytest.approx(trees.ARRIVAL_S, abs=1.5)
         assert facts["ctp"]["motion"] < 1.0
         for role in (*MAPS, "adc"):

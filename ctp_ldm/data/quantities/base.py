@@ -23,6 +23,9 @@ class Quantity(ABC):
 
     zero_is_outside: ClassVar[bool] = True
     """Whether voxels that are exactly 0 lie outside what was scanned."""
+    unit_by_agreement: ClassVar[bool] = False
+    """Whether a file that does not tell its unit takes that of the data set's other files. Not where the unit is told
+    by what living brains have: there a misfit is a wrong file."""
 
     @property
     def dimensions(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -44,6 +44,7 @@ class CTPerfusion(Quantity):
     phases: int = 15
     interval: float = 2.5
     unit: str = AUTO
+    unit_by_agreement: ClassVar[bool] = True
 
     @property
     def dimensions(self) -> int:
@@ -101,6 +102,7 @@ class NonContrastCT(Quantity):
     """
 
     unit: str = AUTO
+    unit_by_agreement: ClassVar[bool] = True
 
     @property
     def scaling(self) -> Linear:
