@@ -72,23 +72,25 @@ def move(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
 def move_slice(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
     """Move one slice as `move` does.
 
-    Only what the brain can reach is interpolated: outside it every channel is constant, and that is half a picture.
+    Only what the head can reach is interpolated: around it every channel is constant, and that is half a picture.
 
     Args:
-        arrays: name → (C, H, W), with `brain`.
+        arrays: name → (C, H, W).
         theta: (2, 3), as `PublishedAugmentation` draws it.
 
     Returns:
         name → (C, H, W) float32.
     """
-    size = np.array(arrays["brain"].shape[1:])
-    start, length = _reached(arrays["brain"][0].numpy() > 0, theta.numpy().astype(float))
+    together = torch.cat([values.float() for values in arrays.values()])
+    size = np.array(together.shape[1:])
+    # Not the brain mask: the neighbours of a 2.5D source may be larger than the slice between them.
+    content = (together != together[:, :1, :1]).any(dim=0).numpy()
+    start, length = _reached(content, theta.numpy().astype(float))
     # The same map in the coordinates of the part, W first.
     share, centre = length / size, (2 * start + length) / size - 1
     matrix, shift = theta[:, :2].numpy(), theta[:, 2].numpy()
     part = np.column_stack([matrix * share[::-1], matrix @ centre[::-1] + shift]).astype(np.float32)
     grid = F.affine_grid(torch.from_numpy(part)[None], [1, 1, *map(int, length)], align_corners=False)
-    together = torch.cat([values.float() for values in arrays.values()])
     whole = together[:, :1, :1].repeat(1, *map(int, size))
     rows, columns = (slice(a, a + n) for a, n in zip(start, length, strict=True))
     whole[:, rows, columns] = F.grid_sample(together[None], grid, padding_mode="border", align_corners=False)[0]
@@ -96,12 +98,12 @@ def move_slice(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
     return {n: (v > 0.5).float() if n in MASKS else v for n, v in zip(arrays, parts, strict=True)}
 
 
-def _reached(brain: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First row and column, and numbers of rows and columns, to which the brain (H, W) can move."""
-    size = np.array(brain.shape)
-    occupied = [np.flatnonzero(brain.any(axis=1 - axis)) for axis in (0, 1)]
+def _reached(content: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First row and column, and numbers of rows and columns, to which the content (H, W) of a slice can move."""
+    size = np.array(content.shape)
+    occupied = [np.flatnonzero(content.any(axis=1 - axis)) for axis in (0, 1)]
     if any(not len(o) or o[0] == 0 or o[-1] == n - 1 for o, n in zip(occupied, size, strict=True)):
-        return 0 * size, size  # at the rim what lies beyond is brain repeated, not background
+        return 0 * size, size  # at the rim what lies beyond is content repeated, not background
     ends = [(o[0] - 1, o[-1] + 1) for o in occupied]
     corners = (2 * np.array([[y, x] for y in ends[0] for x in ends[1]]) + 1) / size - 1
     back = np.linalg.solve(theta[:, :2], corners[:, ::-1].T - theta[:, 2:])[::-1].T

@@ -32,6 +32,7 @@ class Findings:
     digests: role → digest of a file's content.
     faults: why the case cannot be used.
     remarks: what is worth a look.
+    undecided: roles whose file does not tell its unit.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Findings:
     digests: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
 
     def flat(self) -> dict[str, Any]:
         """One level of facts: "ctp.arrival" and so on; lists are spread over "grid.spacing.0" …"""
@@ -125,9 +127,8 @@ def check(root: Path, task: Task, layout: Layout, settings: Settings, workers: i
     cases, faults = find_cases(layout, root, task.roles)
     results, _ = each_case(cases, partial(inspect_case, task=task, settings=settings), workers, "check")
     agreed = Fingerprint(results, {}).units
-    # Every fault about a unit says how to state it.
-    unsure = [case for case in cases if any("data.units" in fault for fault in results[case.name].faults)]
-    if agreed and unsure:
+    unsure = [case for case in cases if set(results[case.name].undecided) & set(agreed)]
+    if unsure:
         again = partial(inspect_case, task=task.stating(agreed), settings=settings)
         looked, _ = each_case(unsure, again, workers, "check again")
         results |= {name: found for name, found in looked.items() if not found.faults}
@@ -147,7 +148,8 @@ def inspect_case(case: Case, task: Task, settings: Settings) -> Findings:
     """Everything there is to say about one case."""
     loaded = load_case(case, task, settings.frame_interval, settings.sources_only, describe=True)
     faults = loaded.faults + place(loaded, settings)[1]
-    return Findings(case.name, loaded.facts, loaded.digests, faults, list(_remarks(loaded.facts)))
+    remarks = list(_remarks(loaded.facts))
+    return Findings(case.name, loaded.facts, loaded.digests, faults, remarks, loaded.undecided)
 
 
 def duplicates(digests: Mapping[str, Mapping[str, str]], faulty: Collection[str] = ()) -> list[CaseFault]:

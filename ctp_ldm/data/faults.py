@@ -9,6 +9,10 @@ class DataFault(ValueError):
     """One thing that is wrong with one case: names the file, what was found, what was expected, what to do."""
 
 
+class UnknownUnit(DataFault):
+    """A file does not tell its unit; the other files of its data set may."""
+
+
 @dataclass(frozen=True)
 class CaseFault:
     """A fault with the case it belongs to."""

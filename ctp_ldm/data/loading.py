@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ctp_ldm.data.cases import Case
-from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.faults import DataFault, UnknownUnit
 from ctp_ldm.data.quantities import Quantity
 from ctp_ldm.data.task import BRAIN, LESION, MASKS, Task
 from ctp_ldm.data.volumes import Volume, read_volume, require_same_grid
@@ -28,6 +28,7 @@ class LoadedCase:
     digests: role → digest of a file's content; roles whose values are all the same are left out.
     facts: what is reported of the case: groups of plain values.
     faults: what is wrong, each with its file.
+    undecided: roles among the faults whose file does not tell its unit.
     """
 
     values: dict[str, np.ndarray] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class LoadedCase:
     digests: dict[str, str] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
 
 
 def load_case(
@@ -59,7 +61,8 @@ def load_case(
         The case; good only where `faults` is empty.
     """
     faults = _missing(case, task, sources_only)
-    volumes = _read(case, task, frame_interval, faults)
+    undecided: list[str] = []
+    volumes = _read(case, task, frame_interval, faults, undecided)
     images = {role: volume for role, volume in volumes.items() if role not in MASKS}
     digests = {role: volume.digest for role, volume in volumes.items() if volume.digest is not None}
     faults += _same_within(case, digests)
@@ -68,7 +71,7 @@ def load_case(
     facts = {"grid": _grid_facts(reference)} if describe and reference is not None else {}
     brain = _find_brain(case, task, volumes, faults)
     if brain is None:
-        return LoadedCase(affine=affine, digests=digests, facts=facts, faults=faults)
+        return LoadedCase(affine=affine, digests=digests, facts=facts, faults=faults, undecided=undecided)
     lesion = volumes[LESION].values > 0.5 if LESION in volumes else None
     values: dict[str, np.ndarray] = {}
     for role, quantity in task.quantities.items():
@@ -78,11 +81,8 @@ def load_case(
         _require_in_brain(volumes[LESION], lesion, brain, faults)
     if describe and reference is not None:
         voxel_ml = float(np.prod(nib.affines.voxel_sizes(reference.affine))) / 1000
-        facts |= _mask_facts(brain, lesion, voxel_ml, nib.affines.voxel_sizes(reference.affine))
-        if LESION in volumes:
-            raw = volumes[LESION].values
-            facts["lesion"]["binary"] = bool((np.minimum(np.abs(raw), np.abs(raw - 1)) < 1e-3).all())
-    return LoadedCase(values, brain, lesion, affine, digests, facts, faults)
+        facts |= _mask_facts(brain, volumes.get(LESION), voxel_ml, nib.affines.voxel_sizes(reference.affine))
+    return LoadedCase(values, brain, lesion, affine, digests, facts, faults, undecided)
 
 
 def _missing(case: Case, task: Task, sources_only: bool) -> list[str]:
@@ -95,7 +95,9 @@ def _missing(case: Case, task: Task, sources_only: bool) -> list[str]:
     return faults
 
 
-def _read(case: Case, task: Task, frame_interval: float | None, faults: list[str]) -> dict[str, Volume]:
+def _read(
+    case: Case, task: Task, frame_interval: float | None, faults: list[str], undecided: list[str]
+) -> dict[str, Volume]:
     volumes: dict[str, Volume] = {}
     quantities = task.quantities
     order = [*task.sources, *(role for role in task.roles if role not in task.sources)]
@@ -108,6 +110,7 @@ def _read(case: Case, task: Task, frame_interval: float | None, faults: list[str
             volumes[role] = volume
         except DataFault as error:
             faults.append(str(error))
+            undecided += [role] if isinstance(error, UnknownUnit) else []
     return volumes
 
 
@@ -188,7 +191,7 @@ def _grid_facts(volume: Volume) -> dict[str, Any]:
 
 
 def _mask_facts(
-    brain: np.ndarray, lesion: np.ndarray | None, voxel_ml: float, sizes: np.ndarray
+    brain: np.ndarray, volume: Volume | None, voxel_ml: float, sizes: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     spans = [np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     facts: dict[str, dict[str, Any]] = {
@@ -199,11 +202,13 @@ def _mask_facts(
             "cut": any(s[0] == 0 or s[-1] == n - 1 for s, n in zip(spans[:2], brain.shape[:2], strict=True)),
         }
     }
-    if lesion is not None:
+    if volume is not None:
+        lesion = volume.values > 0.5
         inside = float((lesion & brain).sum() / lesion.sum()) if lesion.any() else None
         facts["lesion"] = {
             "ml": float(lesion.sum() * voxel_ml),
             "parts": int(ndimage.label(lesion)[1]),
             "in_brain": inside,
+            "binary": bool((np.minimum(np.abs(volume.values), np.abs(volume.values - 1)) < 1e-3).all()),
         }
     return facts

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.faults import DataFault, UnknownUnit
 from ctp_ldm.data.volumes import Volume
 
 AUTO = "auto"
@@ -66,7 +66,8 @@ def to_hounsfield(volume: Volume, stated: str = AUTO) -> Volume:
         The volume in HU, with the file's unit.
 
     Raises:
-        DataFault: neither; or the stated unit is none.
+        UnknownUnit: neither.
+        DataFault: the stated unit is none.
     """
     known = _OFFSET.fullmatch(stated)
     if stated != AUTO and known is None:
@@ -89,7 +90,7 @@ def _ct_unit(volume: Volume) -> str:
     if share(10, 70) >= _LEAST_SHARE:
         return "HU"
     low, middle, high = np.percentile(frame, [1, 50, 99])
-    raise DataFault(
+    raise UnknownUnit(
         f"{volume.path} has values of {low:.4g} / {middle:.4g} / {high:.4g} (1, 50, 99 %), in which neither air "
         "nor brain is seen in HU or HU + 1024; check that it is a CT, or state its unit with data.units"
     )

@@ -9,7 +9,7 @@ from monai.transforms import Affine, Flip
 from scipy import ndimage, stats
 from torch import Tensor
 
-from ctp_ldm.data.augment import PublishedAugmentation, move
+from ctp_ldm.data.augment import PublishedAugmentation, move, move_slice
 from ctp_ldm.data.sampling import Draw
 
 SPACING, SIZE = 4.0, (96, 112)
@@ -172,3 +172,22 @@ def test_seed_and_draw_alone_decide_the_move() -> None:
     assert all(map(torch.equal, first, again))
     assert not any(map(torch.equal, first, other))
     assert len({tuple(theta.ravel().tolist()) for theta in first}) > 20  # of 27, of which a tenth is only flipped
+
+
+def test_a_slice_moved_alone_is_the_slice_moved_in_its_batch_also_where_neighbours_are_larger() -> None:
+    """Of a 2.5D source the slice below may show more brain than the mask of the slice itself."""
+    rng, size = np.random.default_rng(0), (48, 56)
+    x, y = np.ogrid[-24:24, -28:28]
+    small, large = (x / 9) ** 2 + (y / 11) ** 2 < 1, (x / 18) ** 2 + (y / 22) ** 2 < 1
+    source = np.stack([np.where(mask, rng.uniform(-0.5, 1, size), -1.0) for mask in (large, small, small)])
+    arrays = {
+        "source": torch.from_numpy(source.astype(np.float16)),
+        "brain": torch.from_numpy(small[None].astype(np.uint8)),
+    }
+    augmentation = PublishedAugmentation(spacing=4.0, size=size)
+    for number in range(12):
+        theta = augmentation(Draw(number, 0, 0))
+        alone = move_slice(arrays, theta)
+        batch = move({name: values[None].float() for name, values in arrays.items()}, theta[None])
+        for name in arrays:
+            torch.testing.assert_close(alone[name], batch[name][0], atol=1e-4, rtol=0)
