@@ -50,7 +50,8 @@ class PublishedFiles(Dataset[dict[str, Any]]):
         sample = {name: torch.from_numpy(np.load(self.folders[i] / f"{name}.npy")) for name in ARRAYS}
         if self.transform is not None:
             return {name: torch.as_tensor(values.numpy()) for name, values in self.transform(sample).items()}
-        moved = move_slice({"brain": sample.pop("mask"), **sample}, self.draw(Draw(i, 0, 0)))
+        brain = sample.pop("mask")
+        moved = move_slice({"brain": brain, **sample}, self.draw(Draw(i, 0, 0)), brain[0].numpy() > 0)
         return dict(moved)
 
 
@@ -156,11 +157,13 @@ def parts(data: CTPToDiffusionMRI) -> dict[str, float]:
     draws = [Draw(i, 0, 0) for i in range(0, len(still), max(1, len(still) // BATCH))][:BATCH]
     arrays = [{k: v for k, v in still[draw].items() if isinstance(v, torch.Tensor)} for draw in draws]
     thetas = [draw_move(draw) for draw in draws]
-    moved_slices = [move_slice(a, t) for a, t in zip(arrays, thetas, strict=True)]
+    moved_slices = [move_slice(a, t, a["brain"][0].numpy() > 0) for a, t in zip(arrays, thetas, strict=True)]
     found = {
         "read": seconds(lambda: [still[draw] for draw in draws], 20),
         "draw": seconds(lambda: [draw_move(draw) for draw in draws], 20),
-        "move": seconds(lambda: [move_slice(a, t) for a, t in zip(arrays, thetas, strict=True)], 20),
+        "move": seconds(
+            lambda: [move_slice(a, t, a["brain"][0].numpy() > 0) for a, t in zip(arrays, thetas, strict=True)], 20
+        ),
         "collate": seconds(lambda: torch.utils.data.default_collate(moved_slices), 20),
     }
     torch.set_num_threads(threads)

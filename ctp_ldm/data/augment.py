@@ -69,7 +69,7 @@ def move(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
     return {name: (values > 0.5).float() if name in MASKS else values for name, values in moved.items()}
 
 
-def move_slice(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
+def move_slice(arrays: dict[str, Tensor], theta: Tensor, extent: np.ndarray) -> dict[str, Tensor]:
     """Move one slice as `move` does.
 
     Only what the head can reach is interpolated: around it every channel is constant, and that is half a picture.
@@ -77,15 +77,14 @@ def move_slice(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
     Args:
         arrays: name → (C, H, W).
         theta: (2, 3), as `PublishedAugmentation` draws it.
+        extent: (H, W) bool, outside which all channels are background: the brain, and that of neighbours in the source.
 
     Returns:
         name → (C, H, W) float32.
     """
     together = torch.cat([values.float() for values in arrays.values()])
-    size = np.array(together.shape[1:])
-    # Not the brain mask: the neighbours of a 2.5D source may be larger than the slice between them.
-    content = (together != together[:, :1, :1]).any(dim=0).numpy()
-    start, length = _reached(content, theta.numpy().astype(float))
+    size = np.array(extent.shape)
+    start, length = _reached(extent, theta.numpy().astype(float))
     # The same map in the coordinates of the part, W first.
     share, centre = length / size, (2 * start + length) / size - 1
     matrix, shift = theta[:, :2].numpy(), theta[:, 2].numpy()
@@ -98,10 +97,10 @@ def move_slice(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
     return {n: (v > 0.5).float() if n in MASKS else v for n, v in zip(arrays, parts, strict=True)}
 
 
-def _reached(content: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First row and column, and numbers of rows and columns, to which the content (H, W) of a slice can move."""
-    size = np.array(content.shape)
-    occupied = [np.flatnonzero(content.any(axis=1 - axis)) for axis in (0, 1)]
+def _reached(extent: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First row and column, and numbers of rows and columns, to which what lies in `extent` (H, W) can move."""
+    size = np.array(extent.shape)
+    occupied = [np.flatnonzero(extent.any(axis=1 - axis)) for axis in (0, 1)]
     if any(not len(o) or o[0] == 0 or o[-1] == n - 1 for o, n in zip(occupied, size, strict=True)):
         return 0 * size, size  # at the rim what lies beyond is content repeated, not background
     ends = [(o[0] - 1, o[-1] + 1) for o in occupied]

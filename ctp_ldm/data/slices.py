@@ -64,16 +64,18 @@ class SliceDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, item: int | Draw) -> dict[str, Any]:
         draw = item if isinstance(item, Draw) else Draw(item, 0, 0)
         case, z = self.index[draw.slice]
-        found: dict[str, Tensor] = {"source": self._source(case, z)}
+        depth = len(self.store.records[case].brain_voxels)
+        neighbours = [min(max(z + k, 0), depth - 1) for k in range(-self.context, self.context + 1)]
+        source, brain = self.store.array(case, "source"), self.store.array(case, "brain")
+        found = {"source": torch.from_numpy(np.concatenate([source[n] for n in neighbours]))}
         for kind in self.kinds:
             values = np.array(self.store.array(case, kind)[z])  # type: ignore[arg-type]
             found[kind] = torch.from_numpy(values if values.ndim == 3 else values[None])
         if self.draw_move is not None:
             theta = self.draw_move(draw)
-            found = move_slice(found, theta) if self.move_here else {**found, MOVE: theta}
+            if self.move_here:
+                # The neighbours of a 2.5D source may be larger than the slice between them.
+                found = move_slice(found, theta, np.any([brain[n] for n in neighbours], axis=0))
+            else:
+                found[MOVE] = theta
         return {**found, "case": case, "slice_index": z}
-
-    def _source(self, case: str, z: int) -> Tensor:
-        volume = self.store.array(case, "source")
-        neighbours = [min(max(z + k, 0), len(volume) - 1) for k in range(-self.context, self.context + 1)]
-        return torch.from_numpy(np.concatenate([volume[n] for n in neighbours]))

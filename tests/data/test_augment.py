@@ -187,7 +187,7 @@ def test_a_slice_moved_alone_is_the_slice_moved_in_its_batch_also_where_neighbou
     augmentation = PublishedAugmentation(spacing=4.0, size=size)
     for number in range(12):
         theta = augmentation(Draw(number, 0, 0))
-        alone = move_slice(arrays, theta)
+        alone = move_slice(arrays, theta, large)
         batch = move({name: values[None].float() for name, values in arrays.items()}, theta[None])
         for name in arrays:
             torch.testing.assert_close(alone[name], batch[name][0], atol=1e-4, rtol=0)

@@ -188,6 +188,19 @@ def test_a_slice_is_moved_otherwise_each_time_it_is_shown(shared_store: Path) ->
     assert sum(len(set(shown)) for shown in moves.values()) > 0.9 * sum(map(len, moves.values()))
 
 
+@pytest.mark.parametrize("context", [0, 2])
+def test_a_slice_is_moved_in_the_loader_as_on_the_device(shared_store: Path, context: int) -> None:
+    """At the ends of the brain the neighbours in a 2.5D source are larger than the slice."""
+    module = _ready(_module(shared_store, batch_size=500, context=context), "fit")
+    loader = module.train_dataloader()
+    (here,) = loader
+    loader.dataset.move_here = False
+    (there,) = (module.on_after_batch_transfer(batch, 0) for batch in loader)
+    assert _shown([here]) == _shown([there])
+    for kind in ("source", "target", "brain", "lesion"):
+        torch.testing.assert_close(here[kind], there[kind], atol=1e-4, rtol=0)
+
+
 def test_the_model_sees_the_slices_moved_as_they_were_drawn(shared_store: Path) -> None:
     module = _ready(_module(shared_store, batch_size=5), "fit")
     loader = module.train_dataloader()
