@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ctp_ldm import __version__
 from ctp_ldm.commands import COMMANDS, run_command
+from ctp_ldm.signals import StoppedBySignal
 
 STAGES = {
     "fit": "train a stage: autoencoder, diffusion, post-training",
@@ -23,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("CTP_LDM_DEBUG"):
             raise
         sys.exit(f"ctp-ldm: error: {error}")
+    except StoppedBySignal as stop:
+        if any(int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")):
+            sys.exit(0)  # the first process speaks for all of them
+        print(f"ctp-ldm: {stop}", file=sys.stderr)
+        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("\nctp-ldm: interrupted; the same command goes on where this one was", file=sys.stderr)
         sys.exit(130)

@@ -1,58 +1,38 @@
 """fit, validate, test and predict: LightningCLI in subclass mode, with runs that live in one folder."""
 
-import json
-import platform
-import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import torch
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ctp_ldm import __version__
-from ctp_ldm.callbacks import LastCheckpoint, NIfTIWriter, PatientTables
+from ctp_ldm.callbacks import EMA, FiniteLoss, LastCheckpoint, NIfTIWriter, PatientTables
+from ctp_ldm.callbacks.record import CONFIG, SaveRun
 from ctp_ldm.configuration import find_configs
 from ctp_ldm.data import TranslationDataModule
 from ctp_ldm.modules import TranslationModule
-from ctp_ldm.modules.checkpoints import CheckpointError
+from ctp_ldm.processes import leave_together
+from ctp_ldm.runs import CHECKPOINTS, AtomicCheckpointIO, CheckpointError, hold, read_checkpoint
+from ctp_ldm.runs.checks import checkpoint_bytes, require_space, require_validation
+from ctp_ldm.runs.memory import explain_memory
+from ctp_ldm.runs.resume import changed_settings, newest_whole
+from ctp_ldm.signals import StoppedBySignal
 from ctp_ldm.spec import DataSpec
 
-CHECKPOINTS = "checkpoints"
 _HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning on a newer torch
     r".*in eval mode at the start of training.*",  # the frozen autoencoder, on purpose
     r".*does not have many workers.*",  # the config's num_workers says how many there should be
+    r".*recommended to use `self.log.*sync_dist=True.*",  # metrics are those of all processes already
+    r".*custom batch sampler `WholePatients`.*",  # it gives all slices
+    r".*The dirpath has changed from.*",  # when a checkpoint of another folder is tested
 )
-
-
-class SaveRun(SaveConfigCallback):
-    """Writes `<subcommand>.yaml` (the whole config) and `<subcommand>.json` (command line, versions, device)."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.name = TrainerFn(stage).value
-        self.config_filename = f"{self.name}.yaml"
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        packages = ("torch", "lightning", "diffusers", "monai", "torchmetrics", "numpy")
-        content = {
-            "command": sys.argv,
-            "ctp-ldm": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
-            "processes": trainer.world_size,
-        }
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
-        (folder / f"{self.name}.json").write_text(json.dumps(content, indent=1))
 
 
 class StageCLI(LightningCLI):
@@ -69,6 +49,20 @@ class StageCLI(LightningCLI):
             default=None,
             help="Checkpoint of the stage before. Its weights start this stage; only used by fit, not when resuming.",
         )
+        parser.add_argument(
+            "--ema",
+            type=float | None,
+            default=None,
+            help="Decay of averaged weights, which validation, checkpoints and the next stage use; null for none.",
+        )
+        parser.add_argument(
+            "--lr_per_sample",
+            type=float | None,
+            default=None,
+            help="Learning rate per sample of an optimiser step (all processes and accumulated batches); it takes the "
+            "place of the optimiser's own.",
+        )
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.link_arguments("data.spec", "model.init_args.spec", compute_fn=DataSpec.to_plain, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -84,15 +78,17 @@ class StageCLI(LightningCLI):
         if root is None:
             raise ValueError("trainer.default_root_dir is not set; expected the run's folder, such as runs/posttrain")
         if config.get("ckpt_path") is None:
-            config.ckpt_path = self._usual_checkpoint(Path(root) / CHECKPOINTS)
+            config.ckpt_path = self._usual_checkpoint(Path(root))
 
-    def _usual_checkpoint(self, folder: Path) -> str | None:
+    def _usual_checkpoint(self, root: Path) -> str | None:
         if self.subcommand == "fit":
-            last = folder / "last.ckpt"
-            if last.is_file():
+            if self.config[self.subcommand].trainer.fast_dev_run:
+                return None
+            last = newest_whole(root)
+            if last is not None:
                 rank_zero_info(f"resuming from {last} (to start anew, choose another trainer.default_root_dir)")
-            return str(last) if last.is_file() else None
-        best = folder / "best.ckpt"
+            return str(last) if last is not None else None
+        best = root / CHECKPOINTS / "best.ckpt"
         if not best.is_file():
             raise CheckpointError(
                 f"{best} is missing: run fit with this config first, or name a checkpoint with --ckpt_path"
@@ -112,20 +108,61 @@ class StageCLI(LightningCLI):
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        if self._get(self.config_init, "trainer").logger in (None, True):
-            root = self._get(self.config_init, "trainer").default_root_dir
+        settings = self._get(self.config_init, "trainer")
+        if settings.logger in (None, True):
             # No version folders: a run resumes where it was, and the next stage knows where its files are.
-            kwargs["logger"] = TensorBoardLogger(save_dir=root, name="", version="")
+            kwargs["logger"] = TensorBoardLogger(save_dir=settings.default_root_dir, name="", version="")
+        kwargs["plugins"] = [*(settings.plugins or []), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
+        return super()._instantiate_trainer(config, [*callbacks, EMA(self._get(self.config_init, "ema"))])
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with ExitStack() as around:
+            around.enter_context(explain_memory(self.trainer, self.datamodule.batch_size))
+            if subcommand == "fit" and self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                around.enter_context(hold(Path(self.trainer.default_root_dir)))
+            try:
+                super()._run_subcommand(subcommand)
+            except StoppedBySignal:
+                raise  # in all processes
+            except BaseException:
+                # Lightning leaves the processes that it launched waiting for this one.
+                for child in getattr(self.trainer.strategy.launcher, "procs", ()):
+                    child.kill()
+                raise
+
     def before_fit(self) -> None:
-        resumed = self._get(self.config, "ckpt_path")
+        """All that can be told before hours of training, and before the record of a resumed run is written anew."""
+        resumed, base = (self._get(self.config, key) for key in ("ckpt_path", "init_from"))
         if resumed is not None:
-            self.model.require_own(resumed)  # before the run's record is written anew
-        base = self._get(self.config, "init_from")
+            self.model.require_own(resumed)
+            self._say_changes(Path(resumed))
+        require_validation(self.trainer)
+        self.model.lr_per_sample = self._get(self.config, "lr_per_sample")
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            averaged = self._get(self.config, "ema") is not None
+            require_space(Path(self.trainer.default_root_dir), checkpoint_bytes(self.model, averaged))
         # Before trainer.fit, because averaged weights are copied from the model when its set-up begins.
         if base is not None and resumed is None:
             self.model.init_from(base)
+        accumulated, processes = self.trainer.accumulate_grad_batches, self.trainer.world_size
+        size = self.datamodule.batch_size
+        rank_zero_info(
+            f"samples per step: {size * accumulated * processes} "
+            f"(data.batch_size {size} × {accumulated} accumulated × {processes} processes)"
+        )
+
+    def _say_changes(self, resumed: Path) -> None:
+        before = read_checkpoint(resumed).get(CONFIG)
+        now = self._parser(self.subcommand).dump(self.config[self.subcommand])
+        changes = changed_settings(before, now) if before is not None else []
+        if changes:
+            rank_zero_warn(
+                "settings differ from those of the checkpoint:\n  " + "\n  ".join(changes) + "\nTo start from "
+                f"its weights with another optimiser or schedule: --init_from {resumed} and another default_root_dir"
+            )
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -140,7 +177,13 @@ class StageCLI(LightningCLI):
     def _say_where(self) -> None:
         print(f"run folder: {self.trainer.default_root_dir}")
 
-    after_fit = after_test = after_validate = after_predict = _say_where
+    after_test = after_validate = after_predict = _say_where
+
+    def after_fit(self) -> None:
+        self._say_where()
+        asked = self._get(self.config_init, "checkpoint").signals.received
+        if asked is not None:  # after the last step; what comes after this stage is not wanted
+            raise StoppedBySignal(asked, f"{asked.name} came when the run was finished")
 
 
 def run_stage(arguments: Sequence[str]) -> None:
@@ -165,7 +208,7 @@ def run_stage(arguments: Sequence[str]) -> None:
             save_config_kwargs={"overwrite": True},
             # Always there: without them a run could not go on, and test and predict would keep nothing.
             trainer_defaults={
-                "callbacks": [LastCheckpoint(), PatientTables(), NIfTIWriter()],
+                "callbacks": [FiniteLoss(), PatientTables(), NIfTIWriter()],
                 "use_distributed_sampler": False,  # the DataModule shares slices and patients out exactly
             },
             seed_everything_default=0,
@@ -173,5 +216,9 @@ def run_stage(arguments: Sequence[str]) -> None:
             load_from_checkpoint_support=False,
             args=find_configs(arguments),
         )
+        leave_together()
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error  # bad input to the Trainer, such as a GPU that is not there
+    except StoppedBySignal:
+        leave_together()  # all processes stop at the same point
+        raise

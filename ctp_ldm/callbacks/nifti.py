@@ -10,6 +10,7 @@ import lightning as L
 import nibabel as nib
 import numpy as np
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from ctp_ldm import __version__
@@ -64,9 +65,11 @@ class NIfTIWriter(BasePredictionWriter):
                 self._write(folder, case, self._slices.pop(case), data.geometry(case), data.spec.target)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._slices.clear()
         if self._slices:
             raise RuntimeError(f"not written, because slices are missing: {sorted(self._slices)}")
-        print(f"predictions: {Path(trainer.default_root_dir) / 'predictions'} ({NOTICE})")
+        rank_zero_only(print)(f"predictions: {Path(trainer.default_root_dir) / 'predictions'} ({NOTICE})")
 
     def _write(
         self, folder: Path, case: str, slices: dict[int, np.ndarray], geometry: Geometry, channels: Sequence[Channel]

@@ -7,7 +7,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -42,20 +41,22 @@ class Pictures(L.Callback):
     ) -> None:
         self._collect(pl_module.spec, outputs, batch)  # type: ignore[arg-type]
 
-    @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.sanity_checking:
+        if trainer.is_global_zero and not trainer.sanity_checking:
             self._draw(trainer, pl_module, f"val-{trainer.global_step:07d}")
         self._chosen.clear()
 
-    @rank_zero_only
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._draw_test(trainer, pl_module)
+        self._chosen.clear()
+
+    def _draw_test(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         panels = {case: arrays for case, (_, arrays) in self._chosen.items()}
         self._draw(trainer, pl_module, "test")
         folder = Path(trainer.default_root_dir) / "pictures"
         drawn: dict[str, Any] = {f"{case}/{name}": a for case, arrays in panels.items() for name, a in arrays.items()}
         np.savez_compressed(folder / "test.npz", **drawn)
-        self._chosen.clear()
 
     def _collect(self, spec: DataSpec, prediction: Tensor, batch: Sample) -> None:
         real = spec.decode_target(batch["target"])
@@ -80,6 +81,8 @@ class Pictures(L.Callback):
         if not self._chosen:
             return
         figure = draw_cases({case: arrays for case, (_, arrays) in self._chosen.items()}, pl_module.spec)  # type: ignore[arg-type]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{name}.png", dpi=110)

@@ -17,7 +17,7 @@ class PatientTables(L.Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         patients = pl_module.test_metrics.compute()  # type: ignore[operator, union-attr]
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._write(trainer, patients)
 
     def _write(self, trainer: L.Trainer, patients: dict[str, dict[str, float]]) -> None:

@@ -17,12 +17,13 @@ from ctp_ldm.data.layouts import ISLES24
 from ctp_ldm.data.preparation import Settings
 from ctp_ldm.data.prepare import prepare
 from ctp_ldm.data.quantities import ApparentDiffusion, CTPerfusion, Quantity, RelativeDWI
-from ctp_ldm.data.sampling import EvenBatches, LesionAwareSampler, ResumableLoader
+from ctp_ldm.data.sampling import EvenBatches, LesionAwareSampler, ResumableLoader, WholePatients
 from ctp_ldm.data.slices import MOVE, SliceDataset
 from ctp_ldm.data.splits import RandomSplit, Split, SplitError
 from ctp_ldm.data.store import MANIFEST, CaseRecord, SliceStore, StoreError
 from ctp_ldm.data.task import Task
 from ctp_ldm.geometry import Geometry
+from ctp_ldm.signals import leave_signals_to_the_run
 from ctp_ldm.spec import DataSpec
 
 MIN_TRAIN_BRAIN = 0.02
@@ -87,6 +88,7 @@ class TranslationDataModule(L.LightningDataModule):
         frame_interval: float | None = None,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer patients to predict than processes
         self.sources, self.targets = sources or type(self).sources, targets or type(self).targets
         if not self.sources or not self.targets:
             raise ValueError(
@@ -174,12 +176,18 @@ class TranslationDataModule(L.LightningDataModule):
         return self._whole("predict")
 
     def _whole(self, part: str) -> DataLoader[dict[str, Any]]:
-        """Whole patients, shared out to the processes; with fewer patients than processes some come twice."""
+        """Whole patients, shared out to the processes.
+
+        With fewer patients than processes some are evaluated twice, and counted once; predictions are written once.
+        """
         assert self.store is not None
         rank, processes = self._place()
-        cases = self.parts[part][rank::processes] or [self.parts[part][rank % len(self.parts[part])]]
+        cases = self.parts[part][rank::processes]
+        if not cases and part != "predict":
+            cases = [self.parts[part][rank % len(self.parts[part])]]
         slices = SliceDataset(self.store, cases, context=self.context)
-        return DataLoader(slices, batch_size=self.batch_size, **self._loading())
+        batches = WholePatients([case for case, _ in slices.index], self.batch_size)
+        return DataLoader(slices, batch_sampler=batches, **self._loading())
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process, and how many there are.
@@ -198,6 +206,7 @@ class TranslationDataModule(L.LightningDataModule):
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": leave_signals_to_the_run,
         }
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:

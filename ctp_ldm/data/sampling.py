@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Sampler
 
 
@@ -91,6 +92,31 @@ class EvenBatches(Sampler[list[Draw]]):
         return iter(batches[self.first :])
 
 
+class WholePatients(Sampler[list[int]]):
+    """Batches of the slices of one patient each.
+
+    What a network makes of a slice can depend, in its last bits, on what else is in the batch: so the figures of a
+    patient are the same in any number of processes.
+
+    Args:
+        patients: of each slice, those of one patient together.
+        batch_size: the most in one batch.
+    """
+
+    def __init__(self, patients: Sequence[str], batch_size: int) -> None:
+        self.batches = [
+            batch
+            for _, slices in itertools.groupby(range(len(patients)), key=lambda i: patients[i])
+            for batch in _chunks(list(slices), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
 class ResumableLoader(DataLoader[dict[str, Any]]):
     """A loader of `EvenBatches` whose position is part of Lightning's checkpoint.
 
@@ -117,9 +143,24 @@ class ResumableLoader(DataLoader[dict[str, Any]]):
 
     def state_dict(self) -> dict[str, int]:
         """How far the current epoch is."""
-        return {"epoch": self.batch_sampler.sampler.epoch, "batches": self.given}
+        return {"epoch": self.batch_sampler.sampler.epoch, "batches": self.given, "of": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on there when iterated next; after the last batch of an epoch that is the next one."""
-        epochs, self._resume_at = divmod(state["batches"], len(self))
+        """Go on there when iterated next; after the last batch of an epoch that is the next one.
+
+        With another number of batches (other processes, batch size or patients) it goes on at the same share of the
+        epoch, and says so: that run is another one.
+        """
+        before, now = state.get("of", len(self)), len(self)
+        if before != now:
+            rank_zero_warn(
+                f"an epoch had {before} batches when the checkpoint was written and has {now} now (data.batch_size, "
+                "the number of processes or the training patients have changed): training goes on at the same share of "
+                "the epoch, but does not end as the uninterrupted run would"
+            )
+        epochs, self._resume_at = divmod(round(state["batches"] * now / before), now)
         self.batch_sampler.sampler.set_epoch(state["epoch"] + epochs)
+
+
+def _chunks(items: list[int], size: int) -> list[list[int]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

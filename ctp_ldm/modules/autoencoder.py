@@ -1,16 +1,20 @@
 """Stage 1: the image autoencoder, whose latents the next stages diffuse."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from monai.networks.nets import PatchDiscriminator
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from ctp_ldm.losses import adaptive_weight, hinge_discriminator, hinge_generator
 from ctp_ldm.losses.region import normalised_weights
 from ctp_ldm.modules.base import TranslationModule
-from ctp_ldm.networks import ImageAutoencoder
+from ctp_ldm.networks import ConfigError, ImageAutoencoder, build_component
 from ctp_ldm.sample import Sample
 
 ADC_GATE = 30.0
@@ -18,6 +22,9 @@ ADC_GATE = 30.0
 
 class AutoencoderModule(TranslationModule):
     """L1 reconstruction with a codebook (VQ) or a KL term. `synthesise` is the reconstruction of the real image.
+
+    A patch discriminator sharpens it (VQGAN, Esser et al. 2021): one optimiser with a group of parameters for each of
+    the two networks, and one backward pass in which each is trained by its own term only.
 
     What it cannot reconstruct no later stage can synthesise: when validation ends with a lesion ADC error above
     30 × 10⁻⁶ mm²/s it warns that post-training will have nothing to show.
@@ -27,6 +34,12 @@ class AutoencoderModule(TranslationModule):
         autoencoder: diffusers' config of `VQModel` or `AutoencoderKL`.
         regulariser_weight: of the codebook and commitment term (published: 1) or of the KL term per latent value.
         channel_weights: factor of each target channel in the L1 term, rescaled to mean 1.
+        discriminator: arguments of MONAI's `PatchDiscriminator`; None for none.
+        adversarial_weight: of the adversarial term relative to L1, after the adaptive balance (`adaptive_weight`).
+        adversarial_start: optimiser steps before the discriminator and its term come in.
+
+    Raises:
+        ConfigError: of a network, or a negative weight or start.
     """
 
     stage: ClassVar[str] = "autoencoder"
@@ -38,6 +51,9 @@ class AutoencoderModule(TranslationModule):
         autoencoder: dict[str, Any],
         regulariser_weight: float = 1.0,
         channel_weights: list[float] | None = None,
+        discriminator: dict[str, Any] | None = None,
+        adversarial_weight: float = 0.2,
+        adversarial_start: int = 0,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -45,15 +61,77 @@ class AutoencoderModule(TranslationModule):
         self.autoencoder = ImageAutoencoder(autoencoder, channels=len(self.spec.target))
         self.regulariser_weight = regulariser_weight
         self.channel_weights = channel_weights or [1.0] * len(self.spec.target)
+        faults = []
+        if not adversarial_weight >= 0:
+            faults.append(f"adversarial_weight is {adversarial_weight}; expected at least 0")
+        if adversarial_start < 0:
+            faults.append(f"adversarial_start is {adversarial_start}; expected 0 or a number of optimiser steps")
+        if faults:
+            raise ConfigError("\n".join(faults))
+        self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
+        self.discriminator: PatchDiscriminator | None = None
+        if discriminator is not None:
+            # Instance norm: the statistics of batch norm would differ between processes.
+            self.discriminator = build_component(
+                "discriminator",
+                discriminator,
+                {"PatchDiscriminator": PatchDiscriminator},
+                spatial_dims=2,
+                in_channels=len(self.spec.target),
+                norm="INSTANCE",
+            )
 
     def loss(self, batch: Sample) -> dict[str, Tensor]:
         target = batch["target"]
         reconstruction, regulariser = self.autoencoder.reconstruct(target)
         error = (reconstruction.float() - target.float()).abs()
-        return {
+        terms = {
             "l1": (error * normalised_weights(self.channel_weights, error)).mean(),
             "regulariser": self.regulariser_weight * regulariser.float(),
         }
+        if self.discriminator is not None:
+            terms |= self._adversarial_terms(self.discriminator, target, reconstruction, terms["l1"])
+        return terms
+
+    def _adversarial_terms(
+        self, discriminator: PatchDiscriminator, target: Tensor, reconstruction: Tensor, l1: Tensor
+    ) -> dict[str, Tensor]:
+        """The autoencoder's term and the discriminator's own, both 0 before the start."""
+        with _frozen(discriminator):
+            generator = hinge_generator(discriminator(reconstruction)[-1])
+        balance = adaptive_weight(l1, generator, self.autoencoder.last_layer)
+        own = hinge_discriminator(discriminator(target)[-1], discriminator(reconstruction.detach())[-1])
+        # Times 0 instead of left out: plain DDP waits for a gradient of every parameter.
+        step = self.trainer.global_step if self._trainer is not None else 0
+        active = float(step >= self.adversarial_start)
+        return {
+            "adversarial": active * self.adversarial_weight * balance * generator,
+            "discriminator": active * own,
+        }
+
+    def parameter_groups(self) -> list[Any]:
+        if self.discriminator is None:
+            return super().parameter_groups()
+        networks = {"autoencoder": self.autoencoder, "discriminator": self.discriminator}
+        return [
+            {"name": name, "params": [p for p in network.parameters() if p.requires_grad]}
+            for name, network in networks.items()
+        ]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Each network's gradient is clipped on its own: a steep discriminator must not slow the autoencoder down."""
+        groups = optimizer.param_groups
+        try:
+            for group in groups:
+                optimizer.param_groups = [group]
+                self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        finally:
+            optimizer.param_groups = groups
 
     def synthesise(self, batch: Sample) -> Tensor:
         return self.autoencoder.decode(self.autoencoder.encode(batch["target"]))
@@ -66,3 +144,13 @@ class AutoencoderModule(TranslationModule):
                 "diffusion model on these latents cannot show what lesion-aware post-training does; train longer, "
                 "or use more latent channels or a smaller factor"
             )
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Gradients pass through the network, but not to its weights."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)

@@ -10,10 +10,12 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ctp_ldm.metrics import PatientMetrics, balanced_mae, mean_over_patients
-from ctp_ldm.modules.checkpoints import TERMS, identity, load_exactly, read_checkpoint, require_compatible
+from ctp_ldm.modules.checkpoints import TERMS, identity, load_exactly, require_compatible
+from ctp_ldm.runs import read_checkpoint
 from ctp_ldm.sample import Sample
 from ctp_ldm.spec import DataSpec
 
@@ -26,8 +28,13 @@ class TranslationModule(L.LightningModule, ABC):
 
     Args:
         spec: `DataSpec.to_plain()` of the data; the command links it from the DataModule.
-        optimizer: parameters → optimiser; only parameters that are trained are passed.
+        optimizer: parameters → optimiser; it gets what `parameter_groups` gives.
         lr_scheduler: optimiser → learning-rate schedule, stepped after every optimiser step.
+
+    Attributes:
+        base: the checkpoint that `init_from` read.
+        lr_per_sample: where given, the learning rate is this times the samples of a step, whatever the optimiser says.
+        last_terms: the weighted terms of the last training batch.
     """
 
     stage: ClassVar[str]
@@ -47,6 +54,8 @@ class TranslationModule(L.LightningModule, ABC):
         self.spec = DataSpec.from_plain(spec)
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.base: Path | None = None
+        self.lr_per_sample: float | None = None
+        self.last_terms: dict[str, Tensor] = {}
         self.val_metrics = PatientMetrics(self.spec)
         self.test_metrics = PatientMetrics(self.spec)
 
@@ -85,7 +94,8 @@ class TranslationModule(L.LightningModule, ABC):
         terms = self.loss(batch)
         total = torch.stack(list(terms.values())).sum()
         size = len(batch["case"])
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+        self.last_terms = {name: value.detach() for name, value in terms.items()}
+        self.log_dict({f"train/{name}": value for name, value in self.last_terms.items()}, batch_size=size)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         return total
 
@@ -122,8 +132,22 @@ class TranslationModule(L.LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         self.log_dict({f"test/{k}": v for k, v in mean_over_patients(self.test_metrics.compute()).items()})
 
+    def parameter_groups(self) -> list[Any]:
+        """What the optimiser gets: the parameters that are trained, or torch's dictionaries that group them."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def samples_per_step(self) -> int:
+        """Slices that one optimiser step sees, over all processes and accumulated batches."""
+        batch_size = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        return int(batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        optimizer = self.make_optimizer(self.parameter_groups())
+        if self.lr_per_sample is not None:
+            rate = self.lr_per_sample * self.samples_per_step()
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            rank_zero_info(f"learning rate: {rate:.4g} = lr_per_sample {self.lr_per_sample:.4g} × samples of a step")
         if self.make_lr_scheduler is None:
             return optimizer
         schedule = {"scheduler": self.make_lr_scheduler(optimizer), "interval": "step"}

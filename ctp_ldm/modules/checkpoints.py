@@ -2,46 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ctp_ldm import __version__
+from ctp_ldm.runs.files import KEY, CheckpointError
 from ctp_ldm.spec import DataSpec
 
-KEY = "ctp_ldm"
 SOURCELESS = "autoencoder"
 """The stage that never sees the source: one autoencoder serves every source of the same targets."""
-TERMS = "terms."
+TERMS = ("terms.", "discriminator.")
 """Weights of loss terms (a frozen segmenter, say) belong to the objective, not to the model."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used here: missing, of another stage, of other scalings, of another size."""
 
 
 def identity(stage: str, spec: DataSpec) -> dict[str, Any]:
     """The record that every checkpoint carries under the key `ctp_ldm`."""
     return {"version": __version__, "stage": stage, "spec": spec.to_plain()}
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of this project, tensors and plain data only, without reading all of it into memory.
-
-    Raises:
-        CheckpointError: missing, damaged, not loadable with `weights_only=True`, or not of this project.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is missing; run the stage that writes it first, or name another one")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many kinds for damaged or malicious files
-        raise CheckpointError(f"checkpoint {path} cannot be loaded as tensors and plain data: {error}") from error
-    if not isinstance(checkpoint, dict) or KEY not in checkpoint or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path} is not a checkpoint of ctp-ldm (no key {KEY!r})")
-    return checkpoint
 
 
 def require_compatible(

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctp_ldm.modules.base import TranslationModule
-from ctp_ldm.modules.checkpoints import CheckpointError
 from ctp_ldm.networks import ConfigError, ImageAutoencoder, Prediction, build_component, build_scheduler
+from ctp_ldm.runs import CheckpointError
 from ctp_ldm.sample import Sample
 
 
@@ -154,7 +154,8 @@ class LatentDiffusionModule(TranslationModule):
             ConfigError: the latents are constant, so the autoencoder is not trained.
         """
         sums = torch.zeros(3, self.autoencoder.latent_channels, dtype=torch.float64, device="cpu")
-        for _, batch in zip(range(self.latent_batches), batches, strict=False):
+        dry = self._trainer is not None and self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        for _, batch in zip(range(1 if dry else self.latent_batches), batches, strict=False):
             values = self.autoencoder.encode(batch["target"].to(self.device)).double().cpu().transpose(0, 1).flatten(1)
             sums += torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), (values**2).sum(1)])
         if self._trainer is not None:

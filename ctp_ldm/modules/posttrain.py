@@ -8,9 +8,9 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from ctp_ldm.losses import PixelTerm
-from ctp_ldm.modules.checkpoints import CheckpointError
 from ctp_ldm.modules.diffusion import LatentDiffusionModule
 from ctp_ldm.networks import ConfigError
+from ctp_ldm.runs import CheckpointError
 from ctp_ldm.sample import Sample
 
 

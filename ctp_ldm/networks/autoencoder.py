@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, VQModel
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -41,6 +42,11 @@ class ImageAutoencoder(nn.Module):
     def latent_channels(self) -> int:
         return int(self.net.config["latent_channels"])
 
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weight of the decoder's last convolution, (C, block_out_channels[0], 3, 3)."""
+        return self.net.decoder.conv_out.weight
+
     def encode(self, images: Tensor) -> Tensor:
         """Images → latents, without randomness: before quantisation (VQ), or the posterior's mean (KL)."""
         if isinstance(self.net, VQModel):
@@ -55,8 +61,8 @@ class ImageAutoencoder(nn.Module):
             save_memory: recompute activations in the backward pass; neither diffusers model can do so by itself.
         """
         if save_memory and torch.is_grad_enabled():
-            return checkpoint(lambda z: self.net.decode(z).sample, latents, use_reentrant=False)
-        return self.net.decode(latents).sample
+            return checkpoint(self._decode, latents, use_reentrant=False)
+        return self._decode(latents)
 
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """For training.
@@ -66,8 +72,27 @@ class ImageAutoencoder(nn.Module):
             from the standard normal distribution per latent value, averaged over the batch.
         """
         if isinstance(self.net, VQModel):
-            decoded = self.net.decode(self.net.encode(images).latents)
-            return decoded.sample, decoded.commit_loss.mean()
-        posterior = self.net.encode(images).latent_dist
+            latents, regulariser = self._quantise(self.net.encode(images).latents)
+            return self._decode_quantised(latents), regulariser
+        moments = self.net.encode(images).latent_dist.parameters
+        # float32: the divergence is a sum of differences that nearly cancel, over all latent values.
+        posterior = DiagonalGaussianDistribution(moments.float())
         latents = posterior.sample()
-        return self.net.decode(latents).sample, posterior.kl().mean() / latents[0].numel()
+        return self._decode(latents.to(moments.dtype)), posterior.kl().mean() / latents[0].numel()
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        if isinstance(self.net, VQModel):
+            return self._decode_quantised(self._quantise(latents)[0])
+        return self.net.decode(latents).sample
+
+    def _quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Nearest codes (B, Cz, h, w) with a straight-through gradient, and the codebook and commitment term."""
+        # In the codebook's own precision: bfloat16 cannot tell neighbouring codes apart.
+        with torch.autocast(latents.device.type, enabled=False):
+            codes, regulariser, _ = self.net.quantize(latents.to(self.net.quantize.embedding.weight.dtype))
+        return codes, regulariser
+
+    def _decode_quantised(self, codes: Tensor) -> Tensor:
+        # Not net.decode(codes, force_not_quantize=True): with lookup_from_codebook that takes indices.
+        spatial = codes if self.net.config["norm_type"] == "spatial" else None
+        return self.net.decoder(self.net.post_quant_conv(codes), spatial)

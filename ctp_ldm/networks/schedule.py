@@ -90,8 +90,9 @@ class Prediction:
         return {"epsilon": noise, "sample": clean, "v_prediction": a * noise - s * clean}[self.kind]
 
     def clean(self, output: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """x0 that an output implies; noise prediction multiplies its error by s / a."""
+        """x0 that an output implies, float32: noise prediction multiplies its error by s / a."""
         a, s = self._coefficients(timesteps, noisy)
+        output, noisy = output.float(), noisy.float()
         if self.kind == "sample":
             return output
         if self.kind == "v_prediction":

@@ -121,10 +121,25 @@ def test_a_checkpoint_holds_the_average_and_training_resumes_from_the_current_we
     whole = run(straight, "whole", 4)
     again = run(resumed, "again", 4, ckpt_path=tmp_path / "half.ckpt")
     name = "autoencoder.net.encoder.conv_in.weight"
-    assert not torch.equal(half["state_dict"][name], half["current_model_state"][name])
-    for key in ("state_dict", "current_model_state"):
-        for weight, value in whole[key].items():
-            torch.testing.assert_close(again[key][weight], value, msg=f"{key} {weight}")
+    assert not torch.equal(half["state_dict"][name], half["ema"]["weights"][name])
+    for found, expected in (
+        (again["state_dict"], whole["state_dict"]),
+        (again["ema"]["weights"], whole["ema"]["weights"]),
+    ):
+        for weight, value in expected.items():
+            assert torch.equal(found[weight], value), weight
+
+
+def test_a_checkpoint_holds_each_frozen_weight_once(tmp_path: Path) -> None:
+    module = diffusion(optimizer=optimizer(0.01))
+    saving = ModelCheckpoint(dirpath=tmp_path, filename="two", every_n_train_steps=2)
+    run = trainer(tmp_path, max_steps=2, enable_checkpointing=True, callbacks=[EMA(0.9), saving])
+    run.fit(module, datamodule=ToyData(*(random_batch(seed=i) for i in range(2))))
+    content = torch.load(tmp_path / "two.ckpt", weights_only=True)
+    trained = {name for name, value in module.named_parameters() if value.requires_grad}
+    assert any(name.startswith("autoencoder.") for name in content["state_dict"])
+    assert set(content["ema"]["weights"]) == trained
+    assert all(name.startswith("denoiser.") for name in trained)
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])

@@ -10,7 +10,7 @@ from samples import DENOISER, KL, SCHEDULER, SPEC, VQ, ToyData, autoencoder, dif
 
 from ctp_ldm.losses import RegionError
 from ctp_ldm.modules import AutoencoderModule, LatentDiffusionModule, LesionAwarePostTraining, TranslationModule
-from ctp_ldm.modules.checkpoints import CheckpointError
+from ctp_ldm.runs import CheckpointError
 from ctp_ldm.sample import Sample
 from ctp_ldm.spec import SpecMismatch
 
@@ -94,7 +94,7 @@ def test_further_training_takes_all_weights_and_the_averaged_ones(
     for name, value in module.state_dict().items():
         assert torch.equal(value, saved["state_dict"][name]), name
     name = "denoiser.conv_in.weight"
-    assert not torch.equal(module.state_dict()[name], saved["current_model_state"][name])
+    assert not torch.equal(module.state_dict()[name], saved["ema"]["weights"][name])
 
 
 def test_the_frozen_autoencoder_and_the_latent_scale_come_unchanged_through_all_stages(

@@ -1,0 +1,96 @@
+"""Runs that are killed at random points end, bit by bit, where uninterrupted ones do: every stage, one and two processes."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from killing import PLACES
+from launching import Run, run_to_end
+from running import GRID, SMALL
+
+KILLS = 20
+STEPS = 64
+
+
+def demo(stage: str, store: Path, base: str, run: str, steps: int) -> list[str]:
+    """The demo's own networks, on the test's small grid."""
+    return [
+        "fit",
+        f"--config=demo/{stage}.yaml",
+        *GRID,
+        *SMALL,
+        f"--data.store={store}",
+        "--data.batch_size=3",
+        "--data.lesion_oversampling=1.5",
+        "--model.lr_scheduler=null",
+        f"--init_from={base}",
+        f"--trainer.default_root_dir=runs/{run}",
+        f"--trainer.max_steps={steps}",
+        "--trainer.val_check_interval=7",
+        "--trainer.limit_val_batches=2",
+    ]
+
+
+@pytest.fixture(scope="module")
+def demo_bases(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Stage → checkpoint that it starts from."""
+    folder = tmp_path_factory.mktemp("demo-bases")
+    found = {"autoencoder": "null"}
+    for stage, following in (("autoencoder", "diffusion"), ("diffusion", "posttrain")):
+        run_to_end(demo(stage, store, found[stage], stage, steps=14), folder)
+        found[following] = str(folder / f"runs/{stage}/checkpoints/best.ckpt")
+    return found
+
+
+def content(folder: Path, run: str, name: str) -> dict[str, Any]:
+    return dict(torch.load(folder / f"runs/{run}/checkpoints/{name}.ckpt", weights_only=True))
+
+
+def assert_equal(found: Any, expected: Any, where: str = "") -> None:
+    """Bit by bit, all the way down."""
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key, value in expected.items():
+            assert_equal(found[key], value, f"{where}/{key}")
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected), where
+        for i, value in enumerate(expected):
+            assert_equal(found[i], value, f"{where}/{i}")
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion", "posttrain"])
+def test_a_run_that_is_killed_twenty_times_ends_as_an_uninterrupted_one(
+    stage: str, processes: int, store: Path, demo_bases: dict[str, str], tmp_path: Path
+) -> None:
+    run_to_end(demo(stage, store, demo_bases[stage], "straight", STEPS), tmp_path, processes)
+    arguments = [*demo(stage, store, demo_bases[stage], "killed", STEPS), "--checkpoint.every_n_steps=2"]
+    draw = random.Random(f"{stage} {processes}")
+    happened = []
+    for kill in range(KILLS):
+        place, after, rank = draw.choice(PLACES), draw.randint(1, 4), draw.randrange(processes)
+        if place in ("written", "moved"):
+            rank = 0  # which writes
+        options = ["--trainer.callbacks+=killing.Kill", f"--trainer.callbacks.place={place}"]
+        options += [f"--trainer.callbacks.after={after}", f"--trainer.callbacks.rank={rank}"]
+        run = Run([*arguments, *options], tmp_path, processes, f"kill-{kill}")
+        codes = run.wait()
+        happened.append((place, after, rank, codes))
+        # The first process names the signal. Beside one that was killed others may find the connection broken.
+        expected = [143, 0][:processes] if place.startswith("asked") else [-9 if codes[r] != 1 else 1 for r in range(2)]
+        assert codes == expected[:processes], (happened[-1], run.said()[-3000:])
+        assert place.startswith("asked") or codes[rank] == -9, happened[-1]
+    said = run_to_end(arguments, tmp_path, processes)
+    assert "resuming from" in said
+    for name in ("last", "best"):
+        straight, killed = content(tmp_path, "straight", name), content(tmp_path, "killed", name)
+        assert straight["global_step"] == killed["global_step"]
+        for key in ("state_dict", "ema", "optimizer_states"):
+            assert_equal(killed[key], straight[key], f"{name}/{key}")
