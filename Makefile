@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow check format build bench-data lint-docker clean
+.PHONY: help install demo test test-slow check format build bench-data bench-checkpoint lint-docker clean
 
 help:  ## say what the targets do
 	@echo "Targets (PYTHON=$(PYTHON) makes the environment, JOBS=$(JOBS) processes run the tests):"
@@ -59,6 +59,9 @@ build: $(STAMP)  ## build the source distribution, and from it the wheel, into d
 
 bench-data: $(STAMP)  ## how fast slices come, against other ways to store them (about 5 minutes)
 	$(BIN)/python tests/bench_data.py
+
+bench-checkpoint: $(STAMP)  ## size, time and memory of a checkpoint, beside Lightning's own (about 3 minutes)
+	$(BIN)/python tests/bench_checkpoint.py
 
 lint-docker:  ## lint docker/Dockerfile with hadolint, yours or the one in .venv
 	@hadolint=$$(command -v hadolint || command -v $(BIN)/hadolint) || { \

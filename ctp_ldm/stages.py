@@ -116,6 +116,8 @@ class StageCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
+        if any(isinstance(callback, EMA) for callback in config["callbacks"] or []):
+            raise ValueError("trainer.callbacks names EMA; expected the key ema instead, such as ema: 0.999")
         return super()._instantiate_trainer(config, [*callbacks, EMA(self._get(self.config_init, "ema"))])
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs that are killed at random points end, bit by bit, where uninterrupted ones do: every stage, one and two processes."""
+"""Runs killed at random points end, bit by bit, where uninterrupted ones do: each stage, one and two processes."""
 
 import random
 from pathlib import Path

@@ -8,6 +8,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ctp_ldm.runs import CheckpointError
+
 KEY = "ema"
 
 
@@ -73,6 +75,11 @@ class EMA(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """In fit, go on from the current weights; outside it the average is what is wanted, and loaded already."""
+        if trainer.state.fn == TrainerFn.FITTING and "current_model_state" in checkpoint:
+            raise CheckpointError(
+                f"{trainer.ckpt_path} holds averaged weights as version 0.2 wrote them: training cannot go on from it; "
+                "start another run with init_from"
+            )
         if trainer.state.fn != TrainerFn.FITTING or KEY not in checkpoint:
             return
         saved = checkpoint[KEY]

@@ -44,6 +44,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         self._step = 0
         self._validation_due = False
+        self._written = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == TrainerFn.FITTING:
@@ -119,11 +120,14 @@ class LastCheckpoint(Checkpoint):
             _try_saving(trainer)
             return
         folder = Path(trainer.default_root_dir) / CHECKPOINTS
-        if trainer.is_global_zero and (folder / LAST).is_file():
+        # A broken one, which was passed over, must not take the place of a whole one.
+        last_is_whole = self._written or trainer.ckpt_path == str(folder / LAST)
+        if trainer.is_global_zero and last_is_whole:
             (folder / LAST).replace(folder / PREVIOUS)
         self._validation_due = validation_due
         trainer.save_checkpoint(folder / LAST, weights_only=False)
         self._validation_due = False
+        self._written = True
         self._saved_at = time.monotonic()
 
     def _stop(self, trainer: L.Trainer) -> None:

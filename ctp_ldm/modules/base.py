@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ctp_ldm.metrics import PatientMetrics, balanced_mae, mean_over_patients
 from ctp_ldm.modules.checkpoints import TERMS, identity, load_exactly, require_compatible
+from ctp_ldm.networks import ConfigError
 from ctp_ldm.runs import read_checkpoint
 from ctp_ldm.sample import Sample
 from ctp_ldm.spec import DataSpec
@@ -150,8 +151,13 @@ class TranslationModule(L.LightningModule, ABC):
             rank_zero_info(f"learning rate: {rate:.4g} = lr_per_sample {self.lr_per_sample:.4g} × samples of a step")
         if self.make_lr_scheduler is None:
             return optimizer
-        schedule = {"scheduler": self.make_lr_scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        scheduler = self.make_lr_scheduler(optimizer)
+        if self.lr_per_sample is not None and optimizer.param_groups[0].get("initial_lr", rate) != rate:
+            raise ConfigError(
+                f"lr_per_sample with {type(scheduler).__name__}, which sets its own learning rates; expected a schedule "
+                "that starts from the optimiser's, such as CosineAnnealingLR, or lr_per_sample: null"
+            )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint.update(ctp_ldm=identity(self.stage, self.spec))
