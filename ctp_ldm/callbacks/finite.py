@@ -42,13 +42,12 @@ class FiniteLoss(Callback):
         sound = all(finite) and _finite_gradient(trainer, optimizer)
         if not any_process(not sound):
             return
-        faults = [f"loss is not finite in the batch: {slices}" for slices, good in batches if not good]
-        if not sound and not faults:
-            faults = [f"gradient is not finite after the batch: {slices}" for slices, _ in batches]
-        if faults:
-            terms = getattr(pl_module, "last_terms", {})
-            faults.append("terms of the last batch: " + ", ".join(f"{k} {float(v):.4g}" for k, v in terms.items()))
-        said = from_all_processes("\n  ".join(faults))
+        terms = ", ".join(f"{k} {float(v):.4g}" for k, v in getattr(pl_module, "last_terms", {}).items())
+        bad = [slices for slices, good in batches if not good]
+        # A loss that is no number in one process spoils the gradient of all: those say nothing.
+        said = from_all_processes(_described("loss", bad, terms))
+        if not said:
+            said = from_all_processes(_described("gradient", [slices for slices, _ in batches], terms))
         saved = [c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)][:1]
         for callback in saved:
             callback.save_before_step(trainer, len(batches))
@@ -60,6 +59,11 @@ def _finite_gradient(trainer: L.Trainer, optimizer: Optimizer) -> bool:
         return True
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+
+
+def _described(what: str, batches: list[str], terms: str) -> str:
+    lines = [f"{what} is not finite in the batch: {slices}" for slices in batches]
+    return "\n  ".join([*lines, f"terms of the last batch: {terms}"] if lines else [])
 
 
 def _message(trainer: L.Trainer, faults: list[str], saved: bool) -> str:

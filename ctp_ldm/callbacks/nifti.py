@@ -55,6 +55,8 @@ class NIfTIWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         data = trainer.datamodule  # type: ignore[attr-defined]
         images = prediction.float().cpu().numpy()
         for case, index, image in zip(batch["case"], batch["slice_index"].tolist(), images, strict=True):
@@ -65,8 +67,6 @@ class NIfTIWriter(BasePredictionWriter):
                 self._write(folder, case, self._slices.pop(case), data.geometry(case), data.spec.target)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._slices.clear()
         if self._slices:
             raise RuntimeError(f"not written, because slices are missing: {sorted(self._slices)}")
         rank_zero_only(print)(f"predictions: {Path(trainer.default_root_dir) / 'predictions'} ({NOTICE})")

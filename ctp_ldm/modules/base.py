@@ -154,7 +154,7 @@ class TranslationModule(L.LightningModule, ABC):
         scheduler = self.make_lr_scheduler(optimizer)
         if self.lr_per_sample is not None and optimizer.param_groups[0].get("initial_lr", rate) != rate:
             raise ConfigError(
-                f"lr_per_sample with {type(scheduler).__name__}, which sets its own learning rates; expected a schedule "
+                f"lr_per_sample with {type(scheduler).__name__}, which sets its own rates; expected a schedule "
                 "that starts from the optimiser's, such as CosineAnnealingLR, or lr_per_sample: null"
             )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

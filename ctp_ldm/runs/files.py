@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             CheckpointError: no space, or no right to write there.
         """
         place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.partial")
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             torch.save(checkpoint, partial)
             _flush(partial)
             partial.replace(place)
             _flush(place.parent)
         except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise CheckpointError(
                 f"checkpoint {place} could not be written ({error}); what was there before is whole. Make space on "
                 "that disk and give the same command again: it goes on from the last checkpoint"

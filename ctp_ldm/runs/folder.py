@@ -1,5 +1,6 @@
 """The folder of a run, which belongs to one run at a time."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class RunFolderError(ValueError):
@@ -31,7 +33,9 @@ def hold(folder: Path) -> Iterator[None]:
         raise RunFolderError(
             f"another run is training in {folder}; wait for it, stop it, or choose another trainer.default_root_dir"
         ) from None
-    except NotImplementedError:
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
         rank_zero_warn(f"the file system of {folder} knows no locks: a second run there would not be noticed")
         yield
         return

@@ -1,5 +1,6 @@
 """What an epoch shows, shared out to processes, and gone on with in the middle of it."""
 
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ctp_ldm.callbacks import LastCheckpoint
-from ctp_ldm.data.sampling import Draw, EvenBatches, LesionAwareSampler, ResumableLoader
+from ctp_ldm.data.sampling import Draw, EvenBatches, LesionAwareSampler, ResumableLoader, WholePatients
 
 lesions = st.lists(st.booleans(), min_size=1, max_size=120)
 factors = st.one_of(st.integers(1, 4).map(float), st.floats(1, 5))
@@ -195,3 +196,67 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_would_have(tmp_path: Path,
     first = _fit(tmp_path / "cut", stop, stop, workers).shown
     second = _fit(tmp_path / "again", 23, stop, workers, tmp_path / "cut" / "checkpoints" / "last.ckpt").shown
     assert first + second == whole
+
+
+def _sized(batch_size: int) -> ResumableLoader:
+    batches = EvenBatches(LesionAwareSampler([False] * 24, seed=3), batch_size)
+    return ResumableLoader(Shown(), batch_sampler=batches)
+
+
+@pytest.mark.parametrize(
+    ("before", "shown", "now", "skipped"), [(4, 3, 2, 6), (2, 6, 4, 3), (4, 1, 8, 0), (4, 5, 8, 2), (4, 0, 3, 0)]
+)
+def test_with_other_batches_a_loader_goes_on_at_the_same_share_of_the_epoch(
+    before: int, shown: int, now: int, skipped: int
+) -> None:
+    """24 slices in batches of so many; half a batch is rounded to an even number."""
+    first, second, reference = _sized(before), _sized(now), _sized(now)
+    for loader in (first, reference):
+        loader.batch_sampler.sampler.set_epoch(2)
+    batches = iter(first)
+    for _ in range(shown):
+        next(batches)
+    with pytest.warns(UserWarning, match=rf"an epoch had {24 // before} batches .* and has {24 // now} now"):
+        second.load_state_dict(first.state_dict())
+    whole = [_draws(batch) for batch in reference]
+    assert [_draws(batch) for batch in second] == whole[skipped:]
+    assert [_draws(batch) for batch in second] == whole  # the next one is not cut
+
+
+@pytest.mark.parametrize("now", [2, 3, 8])
+def test_with_other_batches_a_finished_epoch_stays_finished(now: int) -> None:
+    first, second, reference = _sized(4), _sized(now), _sized(now)
+    assert len(list(first)) == 6
+    with pytest.warns(UserWarning, match="does not end as the uninterrupted run would"):
+        second.load_state_dict(first.state_dict())
+    reference.batch_sampler.sampler.set_epoch(1)
+    assert [_draws(batch) for batch in second] == [_draws(batch) for batch in reference]
+
+
+def test_the_same_number_of_batches_and_states_that_do_not_tell_it_are_not_worth_a_word() -> None:
+    state = {"epoch": 1, "batches": 2, "of": 6}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _sized(4).load_state_dict(state)
+        loader = _sized(4)
+        loader.load_state_dict({"epoch": 1, "batches": 2})
+    assert len(list(loader)) == 4
+
+
+# --------------------------------------------------------------------------------------------------- whole patients
+
+
+@given(slices=st.lists(st.integers(1, 30), max_size=12), batch_size=st.integers(1, 16))
+def test_batches_hold_one_patient_each_and_all_slices_in_order(slices: list[int], batch_size: int) -> None:
+    patients = [f"p{number}" for number, count in enumerate(slices) for _ in range(count)]
+    batches = list(WholePatients(patients, batch_size))
+    assert [i for batch in batches for i in batch] == list(range(len(patients)))
+    assert all(len({patients[i] for i in batch}) == 1 for batch in batches)
+    assert all(1 <= len(batch) <= batch_size for batch in batches)
+    assert len(batches) == len(WholePatients(patients, batch_size)) == sum(-(-count // batch_size) for count in slices)
+
+
+def test_a_patients_batches_do_not_depend_on_who_else_is_there() -> None:
+    together, alone = WholePatients(["a"] * 3 + ["b"] * 5, 2), WholePatients(["b"] * 5, 2)
+    assert [[i - 3 for i in batch] for batch in together][2:] == list(alone) == [[0, 1], [2, 3], [4]]
+    assert list(together) == list(together)
