@@ -26,6 +26,7 @@ class SaveRun(SaveConfigCallback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.name = TrainerFn(stage).value
         self.config_filename = f"{self.name}.yaml"
+        self.text = self.parser.dump(self.config)
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -44,4 +45,4 @@ class SaveRun(SaveConfigCallback):
         (folder / f"{self.name}.json").write_text(json.dumps(content, indent=1))
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CONFIG] = self.parser.dump(self.config)
+        checkpoint[CONFIG] = self.text

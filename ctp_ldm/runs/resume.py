@@ -54,14 +54,20 @@ def changed_settings(before: str, now: str) -> list[str]:
     lines = []
     for key in sorted(old.keys() | new.keys()):
         was, is_now = old.get(key), new.get(key)
-        if was == is_now or key.startswith(UNIMPORTANT):
+        if was == is_now or _within(key, UNIMPORTANT):
             continue
-        effect = "the checkpoint's goes on" if key.startswith(KEPT) else "the new one holds"
+        effect = "the checkpoint's goes on" if _within(key, KEPT) else "the new one holds"
         lines.append(f"{key}: {_shown(was)} → {_shown(is_now)} ({effect})")
     return lines
 
 
+def _within(key: str, sections: tuple[str, ...]) -> bool:
+    return any(f"{key}.".startswith(f"{section}.") for section in sections)
+
+
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        value = dict(enumerate(value))
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))

@@ -161,6 +161,12 @@ def test_where_things_lie_is_not_a_setting(key: str) -> None:
 
 
 def test_long_values_are_cut() -> None:
-    (line,) = changes(model__init_args__terms=[{"class_path": "T" * 200}])
+    (line,) = changes(data__init_args__store="T" * 200)
     assert len(line) < 200
     assert "…" in line
+
+
+def test_a_changed_term_of_a_list_is_shown_by_itself() -> None:
+    before = "model: {init_args: {terms: [{class_path: A, init_args: {weight: 0.3}}, {class_path: B}]}}"
+    (line,) = changed_settings(before, before.replace("0.3", "0.5"))
+    assert line == "model.init_args.terms.0.init_args.weight: 0.3 → 0.5 (the new one holds)"

@@ -1,0 +1,8 @@
+"""Published checkpoints in, and back out: every network is a stock diffusers class in between."""
+
+from ctp_ldm.interop.compvis import CompVisModel, read_compvis
+from ctp_ldm.interop.export import write_compvis
+from ctp_ldm.interop.fold import fold
+from ctp_ldm.interop.network import Network
+
+__all__ = ["CompVisModel", "Network", "fold", "read_compvis", "write_compvis"]
