@@ -31,6 +31,7 @@ _HARMLESS = (
     r".*does not have many workers.*",  # the config's num_workers says how many there should be
     r".*recommended to use `self.log.*sync_dist=True.*",  # metrics are those of all processes already
     r".*custom batch sampler `WholePatients`.*",  # it gives all slices
+    r".*Checkpoint directory .* exists and is not empty.*",  # a run goes on in its folder
     r".*The dirpath has changed from.*",  # when a checkpoint of another folder is tested
 )
 
@@ -177,7 +178,10 @@ class StageCLI(LightningCLI):
 
     @rank_zero_only
     def _say_where(self) -> None:
-        print(f"run folder: {self.trainer.default_root_dir}")
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print("dry run: everything of this stage worked; nothing was kept")
+        else:
+            print(f"run folder: {self.trainer.default_root_dir}")
 
     after_test = after_validate = after_predict = _say_where
 

@@ -138,6 +138,8 @@ class AutoencoderModule(TranslationModule):
 
     def on_fit_end(self) -> None:
         error = self.trainer.callback_metrics.get("val/lesion_mae_adc")
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         if error is not None and error > ADC_GATE:
             rank_zero_warn(
                 f"the autoencoder's lesion ADC error is {error:.0f} × 10⁻⁶ mm²/s, above the gate of {ADC_GATE:.0f}: a "

@@ -16,6 +16,7 @@ from ctp_ldm.data.quantities import (
     Intensity,
     NonContrastCT,
     PerfusionMap,
+    PublishedCTPerfusion,
     RelativeDWI,
     RobustRange,
     Tmax,
@@ -133,6 +134,24 @@ def test_perfusion_channels_hold_baseline_and_enhancement() -> None:
     for i in range(8):
         expected = GAIN * np.interp(arrival + 2.5 * i, TIMES, CURVE)
         np.testing.assert_allclose(found[1 + i], expected, atol=1e-3)
+
+
+def test_the_published_source_is_the_frames_of_a_series_of_just_so_many() -> None:
+    """Without a bolus too: what the published system was given is not looked into."""
+    frames = LEVEL[..., None] + GAIN[..., None] * np.arange(15.0)
+    found = PublishedCTPerfusion().convert(volume(frames, np.arange(15.0)), BRAIN, {})
+    np.testing.assert_array_equal(found, np.moveaxis(np.float32(frames), -1, 0))
+    channels = PublishedCTPerfusion().channels("ctp")
+    assert [c.name for c in channels] == [f"ctp_{i:02d}" for i in range(1, 16)]
+    assert {c.scaling for c in channels} == {Linear("HU", 0.0, 200.0)}
+
+
+def test_the_published_source_of_another_series_is_the_hu_of_the_phases() -> None:
+    series = volume(LEVEL[..., None] + GAIN[..., None] * CURVE, TIMES)
+    before, *enhancement = CTPerfusion().convert(series, BRAIN, {})
+    found = PublishedCTPerfusion().convert(series, BRAIN, {})
+    assert found.shape == (15, *SHAPE)
+    np.testing.assert_allclose(found, before + np.stack(enhancement), rtol=1e-6)
 
 
 def test_perfusion_needs_frame_times() -> None:

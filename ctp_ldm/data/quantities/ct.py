@@ -14,7 +14,7 @@ from ctp_ldm.data.phases import baseline_and_phases, find_bolus, mean_curve
 from ctp_ldm.data.quantities.base import Quantity
 from ctp_ldm.data.units import AUTO, to_hounsfield
 from ctp_ldm.data.volumes import Volume
-from ctp_ldm.scaling import Linear, SymmetricLog
+from ctp_ldm.scaling import Linear, Scaling, SymmetricLog
 from ctp_ldm.spec import Channel
 
 BRAIN_HU = (10.0, 80.0)
@@ -51,7 +51,7 @@ class CTPerfusion(Quantity):
         return 4
 
     @property
-    def scaling(self) -> SymmetricLog:
+    def scaling(self) -> Scaling:
         return SymmetricLog("HU", knee=5.0, limit=200.0)
 
     def channels(self, role: str) -> tuple[Channel, ...]:
@@ -92,6 +92,29 @@ class CTPerfusion(Quantity):
             "enhancement": bolus.enhancement,
             "motion": float(np.linalg.norm(shifts, axis=1).max()),
         }
+
+
+@dataclass(frozen=True)
+class PublishedCTPerfusion(CTPerfusion):
+    """The source of Lee et al. 2025 (arXiv 2510.09056): HU of 15 time points, 0–200 linear, and no baseline.
+
+    A series of just so many frames is taken as it is; of another one the phases that `CTPerfusion` finds.
+    """
+
+    @property
+    def scaling(self) -> Scaling:
+        return Linear("HU", 0.0, 200.0)
+
+    def channels(self, role: str) -> tuple[Channel, ...]:
+        return tuple(Channel(f"{role}_{i:02d}", self.scaling) for i in range(1, self.phases + 1))
+
+    def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
+        if volume.values.shape[-1] != self.phases:
+            before, *enhancement = super().convert(volume, brain, companions)
+            return before[None] + np.stack(enhancement)
+        frames = np.moveaxis(volume.values, -1, 0).astype(np.float32)
+        _require_brain_hu(volume, float(np.median(frames[0][brain])))
+        return frames
 
 
 @dataclass(frozen=True)
