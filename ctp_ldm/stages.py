@@ -19,7 +19,7 @@ from ctp_ldm.data import TranslationDataModule
 from ctp_ldm.modules import TranslationModule
 from ctp_ldm.processes import leave_together
 from ctp_ldm.runs import CHECKPOINTS, AtomicCheckpointIO, CheckpointError, hold, read_checkpoint
-from ctp_ldm.runs.checks import checkpoint_bytes, require_space, require_validation
+from ctp_ldm.runs.checks import checkpoint_bytes, require_all, require_space, require_validation
 from ctp_ldm.runs.memory import explain_memory
 from ctp_ldm.runs.resume import changed_settings, newest_whole
 from ctp_ldm.signals import StoppedBySignal
@@ -138,24 +138,28 @@ class StageCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """All that can be told before hours of training, and before the record of a resumed run is written anew."""
-        resumed, base = (self._get(self.config, key) for key in ("ckpt_path", "init_from"))
-        if resumed is not None:
-            self.model.require_own(resumed)
-            self._say_changes(Path(resumed))
-        require_validation(self.trainer)
-        self.model.lr_per_sample = self._get(self.config, "lr_per_sample")
+        averaged = self._get(self.config, "ema") is not None
+        root = Path(self.trainer.default_root_dir)
+        checks = [self._load_start, lambda: require_validation(self.trainer)]
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            averaged = self._get(self.config, "ema") is not None
-            require_space(Path(self.trainer.default_root_dir), checkpoint_bytes(self.model, averaged))
-        # Before trainer.fit, because averaged weights are copied from the model when its set-up begins.
-        if base is not None and resumed is None:
-            self.model.init_from(base)
+            checks.append(lambda: require_space(root, checkpoint_bytes(self.model, averaged)))
+        require_all(checks)
+        self.model.lr_per_sample = self._get(self.config, "lr_per_sample")
         accumulated, processes = self.trainer.accumulate_grad_batches, self.trainer.world_size
         size = self.datamodule.batch_size
         rank_zero_info(
             f"samples per step: {size * accumulated * processes} "
             f"(data.batch_size {size} × {accumulated} accumulated × {processes} processes)"
         )
+
+    def _load_start(self) -> None:
+        resumed, base = (self._get(self.config, key) for key in ("ckpt_path", "init_from"))
+        if resumed is not None:
+            self.model.require_own(resumed)
+            self._say_changes(Path(resumed))
+        elif base is not None:
+            # Before trainer.fit, because averaged weights are copied from the model when its set-up begins.
+            self.model.init_from(base)
 
     def _say_changes(self, resumed: Path) -> None:
         before = read_checkpoint(resumed).get(CONFIG)

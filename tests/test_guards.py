@@ -272,6 +272,15 @@ def test_a_disk_too_small_for_the_checkpoints_is_told_before_training(
     fit("--trainer.fast_dev_run=true")  # which writes none
 
 
+def test_all_faults_are_told_at_once(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", ["total", "used", "free"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1000, 900, 100))
+    with pytest.raises(ValueError, match=r"nowhere\.ckpt is missing") as told:
+        fit("--init_from=nowhere.ckpt", "--trainer.val_check_interval=9")
+    assert "val_check_interval is 9 batches" in str(told.value)
+    assert "1e-07 GB free" in str(told.value)
+
+
 def test_a_folder_in_which_another_run_trains_is_left_alone(fit: Fit) -> None:
     fit()
     with hold(ROOT):

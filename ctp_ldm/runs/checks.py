@@ -1,6 +1,7 @@
 """What can be told before hours of training."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -10,6 +11,24 @@ from ctp_ldm.runs.folder import CHECKPOINTS, RunFolderError
 
 FILES = 3  # best, previous, and the last one that is being written
 MOMENTS = 2  # that Adam keeps of each weight
+
+
+def require_all(checks: Sequence[Callable[[], None]]) -> None:
+    """Make all checks and report all faults at once.
+
+    Raises:
+        ValueError: of the one that failed, or of its own kind with the messages of all.
+    """
+    faults: list[ValueError] = []
+    for check in checks:
+        try:
+            check()
+        except ValueError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise ValueError("\n".join(str(fault) for fault in faults))
 
 
 def require_validation(trainer: L.Trainer) -> None:

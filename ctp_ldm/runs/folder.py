@@ -25,7 +25,10 @@ def hold(folder: Path) -> Iterator[None]:
     Raises:
         RunFolderError: another run is training there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"the run's folder {folder} cannot be made ({error}): choose another one") from error
     lock = FileLock(folder / ".training")
     try:
         lock.acquire(timeout=0)

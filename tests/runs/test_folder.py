@@ -97,3 +97,9 @@ def test_a_file_system_that_refuses_locks_does_not_keep_a_run_from_starting(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.warns(UserWarning, match="knows no locks"):
         assert is_free(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="cannot be made"), hold(tmp_path / "file" / "run"):
+        pass
