@@ -309,5 +309,5 @@ def test_an_unknown_command_is_answered_with_the_known_ones() -> None:
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     shown = capsys.readouterr().out
-    for name in ("fit", "validate", "test", "predict", "phantom", "check", "prepare", "compare", "demo"):
+    for name in ("fit", "validate", "test", "predict", "phantom", "check", "prepare", "convert", "compare", "demo"):
         assert f"\n  {name} " in shown

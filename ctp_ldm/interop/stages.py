@@ -1,0 +1,96 @@
+"""An imported model as what the stages of this project start from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from ctp_ldm.interop.compvis import CompVisModel
+from ctp_ldm.interop.network import Network
+from ctp_ldm.modules.checkpoints import identity
+from ctp_ldm.networks import build_scheduler
+from ctp_ldm.runs import CheckpointError
+from ctp_ldm.spec import DataSpec
+
+SCHEDULE: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "prediction_type": "epsilon",
+    # Their DDIM visits timesteps 1, 1 + T / steps, …, and ends with the ᾱ of timestep 0.
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+}
+PUBLISHED_BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195}
+
+
+def stage_checkpoints(model: CompVisModel, spec: DataSpec) -> dict[str, dict[str, Any]]:
+    """Stage → checkpoint that `init_from` takes: autoencoder, and diffusion where the model has a denoiser.
+
+    The mapper is folded into the denoiser. Latents are scaled as the model scaled them; nothing is estimated anew.
+
+    Args:
+        spec: of the data that the model was trained on, as the next stage will see them.
+
+    Raises:
+        CheckpointError: the model has other channels than the data.
+    """
+    denoiser = model.folded() if model.denoiser is not None else None
+    _require_channels(model, denoiser, spec)
+    weights = {f"autoencoder.net.{name}": value for name, value in model.autoencoder.state.items()}
+    found = {"autoencoder": _checkpoint("autoencoder", spec, weights, model)}
+    if denoiser is not None:
+        like = torch.ones(1, denoiser.out_channels, 1, 1)
+        weights = weights | {f"denoiser.{name}": value for name, value in denoiser.state.items()}
+        weights |= {"latent_mean": 0 * like, "latent_std": like / model.scale_factor}
+        found["diffusion"] = _checkpoint("diffusion", spec, weights, model)
+    return found
+
+
+def stage_config(model: CompVisModel) -> dict[str, Any]:
+    """Networks and schedule as the `model` section of a stage's config has them."""
+    arguments: dict[str, Any] = {"autoencoder": dict(model.autoencoder.config)}
+    if model.denoiser is not None:
+        assert model.alphas_cumprod is not None
+        arguments |= {"denoiser": dict(model.folded().config), "scheduler": schedule_config(model.alphas_cumprod)}
+    return {"model": {"init_args": arguments}}
+
+
+def schedule_config(alphas_cumprod: Tensor) -> dict[str, Any]:
+    """diffusers' config of a noise schedule: by name where it is the published one, else all its β."""
+    settings = {**SCHEDULE, "num_train_timesteps": len(alphas_cumprod)}
+    named = {**settings, **PUBLISHED_BETAS}
+    if torch.allclose(build_scheduler(named, 1).alphas_cumprod, alphas_cumprod.float(), rtol=1e-4, atol=0):
+        return named
+    alphas = alphas_cumprod.double()
+    before = torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])
+    return {**settings, "trained_betas": (1 - alphas / before).tolist()}
+
+
+def _checkpoint(stage: str, spec: DataSpec, weights: Mapping[str, Tensor], model: CompVisModel) -> dict[str, Any]:
+    return {
+        "state_dict": {name: value.clone() for name, value in weights.items()},
+        "epoch": model.epoch,
+        "global_step": model.global_step,
+        "pytorch-lightning_version": L.__version__,
+        "ctp_ldm": identity(stage, spec),
+    }
+
+
+def _require_channels(model: CompVisModel, denoiser: Network | None, spec: DataSpec) -> None:
+    faults = []
+    if model.autoencoder.in_channels != len(spec.target):
+        faults.append(f"its autoencoder has {model.autoencoder.in_channels} channels, the data {spec.target_names}")
+    if denoiser is not None:
+        source = denoiser.in_channels - denoiser.out_channels
+        names = [channel.name for channel in spec.source]
+        if source != len(names):
+            faults.append(f"its denoiser takes a source of {source} channels, the data have {len(names)}: {names}")
+    if faults:
+        raise CheckpointError(
+            "the model does not fit the data section: "
+            + "; ".join(faults)
+            + "; give the config of the data that it was "
+            "trained on"
+        )
