@@ -84,8 +84,9 @@ def test_a_run_that_is_killed_twenty_times_ends_as_an_uninterrupted_one(
         codes = run.wait()
         happened.append((place, after, rank, codes))
         # The first process names the signal. Beside one that was killed others may find the connection broken.
-        expected = [143, 0][:processes] if place.startswith("asked") else [-9 if codes[r] != 1 else 1 for r in range(2)]
-        assert codes == expected[:processes], (happened[-1], run.said()[-3000:])
+        allowed = [{143}, {0}] if place.startswith("asked") else [{-9, 1}, {-9, 1}]
+        for code, expected in zip(codes, allowed, strict=False):
+            assert code in expected, (happened[-1], run.said()[-3000:])
         assert place.startswith("asked") or codes[rank] == -9, happened[-1]
     said = run_to_end(arguments, tmp_path, processes)
     assert "resuming from" in said
