@@ -24,30 +24,31 @@ class FiniteLoss(Callback):
 
     def __init__(self) -> None:
         self._losses: list[Tensor] = []
-        self._described: list[str] = []
+        self._slices: list[tuple[list[str], Tensor]] = []
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Sample, batch_idx: int
     ) -> None:
-        slices = zip(batch["case"], batch["slice_index"].tolist(), strict=True)
-        self._described.append(", ".join(f"{case} slice {index}" for case, index in slices))
+        # Put into words only when needed: that would wait for the accelerator at every step.
+        self._slices.append((batch["case"], batch["slice_index"]))
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        finite = [bool(value) for value in torch.stack(self._losses).isfinite()]
-        batches = list(zip(self._described, finite, strict=True))
-        self._losses, self._described = [], []
+        finite: list[bool] = torch.stack(self._losses).isfinite().tolist()
+        slices = self._slices
+        self._losses, self._slices = [], []
         sound = all(finite) and _finite_gradient(trainer, optimizer)
         if not any_process(not sound):
             return
         terms = ", ".join(f"{k} {float(v):.4g}" for k, v in getattr(pl_module, "last_terms", {}).items())
-        bad = [slices for slices, good in batches if not good]
+        batches = [_named(*batch) for batch in slices]
+        bad = [named for named, good in zip(batches, finite, strict=True) if not good]
         # A loss that is no number in one process spoils the gradient of all: those say nothing.
         said = from_all_processes(_described("loss", bad, terms))
         if not said:
-            said = from_all_processes(_described("gradient", [slices for slices, _ in batches], terms))
+            said = from_all_processes(_described("gradient", batches, terms))
         saved = [c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)][:1]
         for callback in saved:
             callback.save_before_step(trainer, len(batches))
@@ -59,6 +60,10 @@ def _finite_gradient(trainer: L.Trainer, optimizer: Optimizer) -> bool:
         return True
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+
+
+def _named(cases: list[str], indices: Tensor) -> str:
+    return ", ".join(f"{case} slice {index}" for case, index in zip(cases, indices.tolist(), strict=True))
 
 
 def _described(what: str, batches: list[str], terms: str) -> str:

@@ -125,7 +125,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero and last_is_whole:
             (folder / LAST).replace(folder / PREVIOUS)
         self._validation_due = validation_due
-        trainer.save_checkpoint(folder / LAST, weights_only=False)
+        trainer.save_checkpoint(folder / LAST, weights_only=False)  # the optimiser and all else too
         self._validation_due = False
         self._written = True
         self._saved_at = time.monotonic()
