@@ -1,10 +1,11 @@
 """A tiny simulated data set, trained bases, and the command run in-process, for whole-pipeline tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import GRID, Command, options
+from running import GRID, SHIPPED, Command, base_of, options
 
 from ctp_ldm.cli import run
 from ctp_ldm.phantom import write_phantom
@@ -27,28 +28,39 @@ def store(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bases(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoints of four-step runs of the demo's first two stages, with tiny networks."""
-    return train_bases("demo/", store, tmp_path_factory.mktemp("bases"))
+def published_store(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in the published system's units."""
+    folder = tmp_path_factory.mktemp("published") / "store"
+    run(["prepare", str(tree), str(folder), "--config=published/diffusion.yaml", *GRID, "--workers=1"])
+    return folder
 
 
 @pytest.fixture(scope="session")
-def full_bases(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same for the full-size configs, with tiny networks of the same kinds."""
-    return train_bases("", store, tmp_path_factory.mktemp("full_bases"))
-
-
-def train_bases(prefix: str, store: Path, folder: Path) -> dict[str, Path]:
-    """Stage → best checkpoint."""
+def trained_config(
+    store: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Callable[[str], Path]:
+    """Name of a shipped config → best checkpoint of four steps of it with tiny networks, after those of its base."""
+    folder = tmp_path_factory.mktemp("trained")
     made: dict[str, Path] = {}
-    for stage, base in (("autoencoder", None), ("diffusion", "autoencoder")):
-        name = f"{prefix}{stage}.yaml"
-        root = folder / stage
-        start = f"--init_from={made[base] if base else 'null'}"
-        length = ["--trainer.max_steps=4", "--trainer.val_check_interval=2", f"--trainer.default_root_dir={root}"]
-        run(["fit", *options(name, store, folder), start, *length])
-        made[stage] = root / "checkpoints" / "best.ckpt"
-    return made
+
+    def train(name: str) -> Path:
+        if name not in made:
+            base = base_of(name, SHIPPED)
+            start = f"--init_from={train(base) if base else 'null'}"
+            root = folder / name.replace("/", "-").removesuffix(".yaml")
+            data = request.getfixturevalue("published_store") if name.startswith("published/") else store
+            length = ["--trainer.max_steps=4", "--trainer.val_check_interval=2", f"--trainer.default_root_dir={root}"]
+            run(["fit", *options(name, data, folder), start, *length])
+            made[name] = root / "checkpoints" / "best.ckpt"
+        return made[name]
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def bases(trained_config: Callable[[str], Path]) -> dict[str, Path]:
+    """Checkpoints of the demo's first two stages, with tiny networks."""
+    return {stage: trained_config(f"demo/{stage}.yaml") for stage in ("autoencoder", "diffusion")}
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Arguments that make a shipped config run in seconds on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from samples import DENOISER, KL, VQ
@@ -22,9 +23,20 @@ SMALL = [
 OVERLAYS = {
     "control.yaml": "posttrain.yaml",
     "demo/control.yaml": "demo/posttrain.yaml",
+    "families/bridge.yaml": "diffusion.yaml",
+    "families/bridge-posttrain.yaml": "posttrain.yaml",
+    "families/end-to-end.yaml": "posttrain.yaml",
+    "families/regression.yaml": "diffusion.yaml",
+    "families/regression-posttrain.yaml": "posttrain.yaml",
     "hardware/cpu.yaml": "autoencoder.yaml",
     "hardware/gpu.yaml": "autoencoder.yaml",
 }
+SHIPPED = sorted(
+    name
+    for path in shipped_configs().rglob("*.yaml")
+    if not (name := str(path.relative_to(shipped_configs()))).startswith("tasks/")
+)
+"""All but the tasks, which are no stages."""
 Command = Callable[..., None]
 
 
@@ -35,17 +47,38 @@ def configs_of(name: str) -> list[str]:
 
 def stage_of(name: str) -> str:
     """autoencoder, diffusion or posttrain."""
-    return OVERLAYS.get(name, name).removeprefix("demo/").removesuffix(".yaml")
+    return Path(OVERLAYS.get(name, name)).stem
+
+
+def setting(name: str, *keys: str) -> Any:
+    """A value of a shipped config, of the overlay before that of the config under it; None where neither has it."""
+    for config in (name, OVERLAYS.get(name)):
+        found = yaml.safe_load((shipped_configs() / config).read_text()) if config else None
+        for key in keys:
+            found = (found or {}).get(key)
+        if found is not None:
+            return found
+    return None
+
+
+def base_of(name: str, names: Sequence[str]) -> str | None:
+    """The shipped config that writes the checkpoint which this one starts from; None for the first stage."""
+    start = setting(name, "init_from")
+    if start is None:
+        return None
+    root = str(Path(start).parents[1])
+    (base,) = [n for n in names if setting(n, "trainer", "default_root_dir") == root and not n.startswith("hardware/")]
+    return base
 
 
 def shrunk(name: str, folder: Path) -> list[str]:
     """A config with tiny networks, to be given after the config itself."""
-    shipped = yaml.safe_load((shipped_configs() / OVERLAYS.get(name, name)).read_text())
-    kind = shipped["model"]["init_args"]["autoencoder"]["_class_name"]
+    kind = setting(name, "model", "init_args", "autoencoder", "_class_name")
     arguments: dict[str, object] = {"autoencoder": VQ if kind == "VQModel" else KL, "lr_scheduler": None}
     if stage_of(name) != "autoencoder":
-        arguments |= {"denoiser": DENOISER, "steps": 2}
-    path = folder / f"shrunk-{stage_of(name)}.yaml"
+        one_step = setting(name, "model", "init_args", "noise") is not None
+        arguments |= {"denoiser": DENOISER, "steps": 1 if one_step else 2}
+    path = folder / f"shrunk-{name.replace('/', '-')}"
     path.write_text(yaml.safe_dump({"model": {"init_args": arguments}}))
     return [f"--config={path}"]
 

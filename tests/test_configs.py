@@ -1,26 +1,25 @@
 """Every shipped YAML is parsed, and run at a tiny size."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from data import trees
-from running import GRID, OVERLAYS, SMALL, Command, configs_of, options, shrunk, stage_of
+from running import GRID, OVERLAYS, SHIPPED, SMALL, Command, base_of, configs_of, options, shrunk
 
 from ctp_ldm.configuration import find_configs, shipped_configs
 
-SHIPPED = sorted(str(path.relative_to(shipped_configs())) for path in shipped_configs().rglob("*.yaml"))
-TASKS = [name for name in SHIPPED if name.startswith("tasks/")]
-CONFIGS = [name for name in SHIPPED if name not in TASKS]
+TASKS = sorted(f"tasks/{path.name}" for path in (shipped_configs() / "tasks").iterdir())
 STAGES = {"autoencoder.yaml", "diffusion.yaml", "posttrain.yaml"}
 
 
 def test_every_yaml_is_known_to_these_tests() -> None:
-    assert set(CONFIGS) == STAGES | {f"demo/{s}" for s in STAGES} | set(OVERLAYS)
+    assert set(SHIPPED) == {f"{folder}{s}" for folder in ("", "demo/", "published/") for s in STAGES} | set(OVERLAYS)
     assert TASKS
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_prints_a_config_that_names_model_data_and_run_folder(
     name: str, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -33,15 +32,25 @@ def test_prints_a_config_that_names_model_data_and_run_folder(
     assert printed["trainer"]["default_root_dir"].startswith("runs/")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_trains_at_a_tiny_size(
-    name: str, command: Command, store: Path, tmp_path: Path, request: pytest.FixtureRequest
+@pytest.mark.parametrize("name", SHIPPED)
+def test_trains_at_a_tiny_size_from_what_its_own_base_writes(
+    name: str, command: Command, trained_config: Callable[[str], Path], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    base = {"autoencoder": None, "diffusion": "autoencoder", "posttrain": "diffusion"}[stage_of(name)]
-    start = "null"
-    if base is not None:
-        start = request.getfixturevalue("bases" if name.startswith("demo/") else "full_bases")[base]
+    base = base_of(name, SHIPPED)
+    start = trained_config(base) if base else "null"
+    store = request.getfixturevalue("published_store" if name.startswith("published/") else "store")
     command("fit", *options(name, store, tmp_path), f"--init_from={start}", "--trainer.fast_dev_run=1")
+
+
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.startswith("families/")])
+def test_a_family_of_the_demos_size_samples_and_is_exported(
+    name: str, command: Command, trained_config: Callable[[str], Path], store: Path, tmp_path: Path
+) -> None:
+    checkpoint = trained_config(name)
+    command("test", *options(name, store, tmp_path), f"--ckpt_path={checkpoint}", "--trainer.default_root_dir=run")
+    assert Path("run/test/patients.csv").is_file()
+    command("convert", checkpoint, "folder", "--to=diffusers")
+    assert Path("folder/model_index.json").is_file()
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +83,6 @@ def test_a_task_goes_from_files_to_predictions(task: str, command: Command, pati
             "--trainer.max_steps=1",
             "--trainer.val_check_interval=1",
         ]
-        if stage == "autoencoder" and len(targets) == 1:
-            arguments.append("--model.channel_weights=null")
         command("fit", *arguments)
         base = f"runs/{stage}/checkpoints/best.ckpt"
     command("predict", *arguments, f"--data.predict_from={tree}")

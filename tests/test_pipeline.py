@@ -203,8 +203,6 @@ def test_a_task_of_ones_own_needs_nothing_but_a_subclass_and_a_yaml(
             "--trainer.max_steps=2",
             "--trainer.val_check_interval=2",
         ]
-        if stage == "autoencoder":
-            arguments.append("--model.channel_weights=null")
         if stage == "posttrain":
             lesion = "[{class_path: ctp_ldm.losses.RegionError, init_args: {region: lesion, weight: 0.1}}]"
             arguments.append(f"--model.terms={lesion}")
@@ -250,7 +248,7 @@ def test_post_training_refuses_to_start_without_a_base(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     message = failure("fit", *options("demo/posttrain.yaml", store, tmp_path), "--init_from=null")
-    assert "post-training needs a trained latent diffusion model" in message
+    assert "post-training needs a trained latent model" in message
 
 
 def test_a_checkpoint_of_another_stage_is_refused(

@@ -13,7 +13,7 @@ COMMANDS = {
     "phantom": "write an ISLES'24-style tree of simulated patients",
     "check": "read and check every case of a data set; report all faults at once",
     "prepare": "bring a data set to one grid and scaling; write the slice store that training reads",
-    "convert": "import a published checkpoint, to be post-trained here",
+    "convert": "bring models in and out: published checkpoints, diffusers folders, stages of this project",
     "compare": "put tested runs on the same patients side by side, with paired intervals",
     "demo": "the whole system on simulated patients, on two CPU cores",
 }

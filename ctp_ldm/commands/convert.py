@@ -1,42 +1,46 @@
 """`ctp-ldm convert`."""
 
 from pathlib import Path
+from typing import Literal
 
-import yaml
 from jsonargparse import lazy_instance
 
 from ctp_ldm.data import CTPToDiffusionMRI, TranslationDataModule
-from ctp_ldm.interop import read_compvis, stage_checkpoints, stage_config
-from ctp_ldm.runs import AtomicCheckpointIO
+from ctp_ldm.interop.inputs import read_input
+from ctp_ldm.interop.outputs import WRITERS
 
 
 def convert(
-    checkpoint: Path,
+    model: Path,
     out: Path,
+    to: Literal["stages", "diffusers", "compvis"] | None = None,
     data: TranslationDataModule = lazy_instance(CTPToDiffusionMRI),
     head_width: int = 32,
     norm_groups: int = 32,
+    scaling_factor: float | None = None,
 ) -> None:
-    """Import a checkpoint in the layout of CompVis' latent diffusion, which the published system has.
+    """Import a published model, or export a trained stage.
 
-    It writes OUT/autoencoder.ckpt and OUT/diffusion.ckpt for `--init_from`, and OUT/model.yaml with the networks and
-    the noise schedule, to be given as a second `--config`. The data section of a config says what the model's channels
-    mean.
+    MODEL is a checkpoint of this project, a diffusers folder of this project or of another, or a checkpoint in the
+    layout of CompVis' latent diffusion, which the published system has. OUT is, for
+
+    - stages: a folder with a checkpoint of each stage for --init_from, and model.yaml with the networks and the noise
+      schedule, to be given as a second --config (what foreign models become unless told otherwise);
+    - diffusers: a diffusers folder, for CTPLDMPipeline and --init_from (what models of this project become);
+    - compvis: a checkpoint in CompVis' layout.
+
+    Models of this project know their data. Of a foreign one the data section of a config says what its channels mean.
 
     Args:
-        checkpoint: of an autoencoder, or of a latent diffusion model with its autoencoder.
-        out: folder to write.
-        data: DataModule of the data that the model was trained on.
-        head_width: of the denoiser's attention, which the weights do not tell (num_head_channels).
+        model: checkpoint or folder to convert.
+        out: file or folder to write.
+        to: kind of OUT: stages (checkpoints for --init_from, and model.yaml), diffusers (a folder) or compvis (a
+            checkpoint in that layout); unless given, stages of a foreign model and diffusers of one of this project.
+        data: DataModule of the data that a foreign model was trained on.
+        head_width: of the denoiser's attention (num_head_channels), which weights in CompVis' layout do not tell.
         norm_groups: groups of every normalisation, likewise.
+        scaling_factor: what a foreign model's latents are multiplied with, where neither file nor folder says it.
     """
-    model = read_compvis(checkpoint, head_width, norm_groups)
-    stages = stage_checkpoints(model, data.spec)
-    for stage, content in stages.items():
-        AtomicCheckpointIO().save_checkpoint(content, out / f"{stage}.ckpt")
-        print(f"{stage}: {out / f'{stage}.ckpt'}")
-    (out / "model.yaml").write_text(yaml.safe_dump(stage_config(model), sort_keys=False))
-    print(f"networks and schedule: {out / 'model.yaml'}")
-    print("averaged weights (EMA) were found and used" if model.averaged else "no averaged weights (EMA) in the file")
-    if model.ignored:
-        print(f"not used, because no network here needs them: {', '.join(model.ignored)}")
+    found = read_input(model, lambda: data.spec, head_width, norm_groups, scaling_factor)
+    lines = WRITERS[to or ("diffusers" if found.ours else "stages")](found, out)
+    print("\n".join([*found.remarks, *lines]))

@@ -1,4 +1,4 @@
-"""Published checkpoints in, and back out: every network is a stock diffusers class in between."""
+"""Published checkpoints and diffusers folders in, and back out: every network is a stock diffusers class in between."""
 
 from ctp_ldm.interop.compvis import CompVisModel, read_compvis
 from ctp_ldm.interop.export import write_compvis

@@ -1,4 +1,4 @@
-"""The 1 × 1 convolution before the denoiser as part of the denoiser's first convolution."""
+"""What is linear beside the networks as part of their own convolutions: source channels' mapper, latents' scale."""
 
 from dataclasses import replace
 
@@ -9,6 +9,8 @@ from ctp_ldm.interop.network import Network
 from ctp_ldm.runs import CheckpointError
 
 CONV_IN = "conv_in.weight"
+QUANT, POST_QUANT = "quant_conv", "post_quant_conv"
+CODES = "quantize.embedding.weight"
 
 
 def fold(denoiser: Network, mapper: Tensor) -> Network:
@@ -38,6 +40,72 @@ def fold(denoiser: Network, mapper: Tensor) -> Network:
     return replace(denoiser, in_channels=folded.shape[1], state={**denoiser.state, CONV_IN: folded})
 
 
+def unfold(denoiser: Network, mapper: Tensor, conv_in: Tensor) -> Network | None:
+    """The denoiser that `fold` made this one of, with not a bit changed; None where this is another, trained further.
+
+    Args:
+        denoiser: of latents and reduced source, concatenated.
+        mapper: that was folded.
+        conv_in: (C, latent channels + mapped channels, 3, 3), weight of the first convolution before it was.
+
+    Raises:
+        CheckpointError: mapper and convolution have never been those of one network.
+    """
+    before = replace(denoiser, in_channels=conv_in.shape[1], state={**denoiser.state, CONV_IN: conv_in})
+    return before if torch.equal(fold(before, mapper).state[CONV_IN], denoiser.state[CONV_IN]) else None
+
+
+def standardise(autoencoder: Network, mean: Tensor, deviation: Tensor) -> Network:
+    """The autoencoder whose latents are (z − mean) / deviation where this one's are z.
+
+    The 1 × 1 convolutions around the latents have no padding, so they take it in exactly: with quant_conv z = W·h + b,
+    W / deviation and (b − mean) / deviation; with post_quant_conv W·z + b, W · deviation and b + W · mean. KL's second
+    half is the logarithm of the variance, which loses 2 · log(deviation).
+
+    A codebook is moved and scaled likewise. The nearest code stays the nearest under one factor for all channels only:
+    with several, the distance that decides would be another one.
+
+    Args:
+        autoencoder: `VQModel` or `AutoencoderKL`.
+        mean, deviation: (Cz,) of the latents.
+
+    Raises:
+        CheckpointError: no such convolutions, or a codebook with several deviations.
+    """
+    is_kl = autoencoder.config["_class_name"] == "AutoencoderKL"
+    state = dict(autoencoder.state)
+    if not {f"{QUANT}.weight", f"{POST_QUANT}.weight"} <= state.keys():
+        raise CheckpointError(
+            f"the autoencoder has no {QUANT} and {POST_QUANT} (use_quant_conv: false), which CompVis' always has and "
+            "which would take in the latents' mean and deviation; export it as a diffusers folder instead"
+        )
+    if not is_kl and not bool((deviation == deviation[0]).all()):
+        raise CheckpointError(
+            f"the latents' deviations are {_numbers(deviation)}; CompVis' code has one scale factor for all channels, "
+            "and in a VQModel scaled by several other codes would be the nearest. Export it as a diffusers folder "
+            "instead; or train the latent model with scale_factor, one for all channels, or on an AutoencoderKL, whose "
+            "convolutions take in any scale"
+        )
+    mean, deviation = mean.double(), deviation.double()
+    shift, scale = mean, deviation
+    if is_kl:
+        shift, scale = torch.cat([mean, 2 * deviation.log()]), torch.cat([deviation, torch.ones_like(deviation)])
+    after = state[f"{POST_QUANT}.weight"].double()
+    changed = {
+        f"{QUANT}.weight": state[f"{QUANT}.weight"].double() / scale.view(-1, 1, 1, 1),
+        f"{QUANT}.bias": (state[f"{QUANT}.bias"].double() - shift) / scale,
+        f"{POST_QUANT}.weight": after * deviation.view(1, -1, 1, 1),
+        f"{POST_QUANT}.bias": state[f"{POST_QUANT}.bias"].double() + after[:, :, 0, 0] @ mean,
+    }
+    if not is_kl:
+        changed[CODES] = (state[CODES].double() - mean) / deviation
+    return replace(autoencoder, state=state | {k: v.to(state[k].dtype) for k, v in changed.items()})
+
+
 def identity_mapper(channels: int) -> Tensor:
     """(channels, channels, 1, 1): the mapper of a denoiser that has none."""
     return torch.eye(channels).view(channels, channels, 1, 1)
+
+
+def _numbers(values: Tensor) -> str:
+    return ", ".join(f"{value:.4g}" for value in values.tolist())

@@ -1,7 +1,10 @@
-"""Terms of a patch discriminator, and the weight that balances them with the reconstruction."""
+"""Terms of a patch discriminator, its freezing, and the weight that balances them with the reconstruction."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # MONAI's PatchAdversarialLoss puts a tanh before its hinge. The published hinge has none: a tanh keeps every score
@@ -49,3 +52,13 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, layer: Tensor) 
     (wanted,) = torch.autograd.grad(reconstruction, layer, retain_graph=True)
     (found,) = torch.autograd.grad(adversarial, layer, retain_graph=True)
     return (wanted.float().norm() / (found.float().norm() + 1e-4)).clamp(0, 1e4)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Gradients pass through the network, but not to its weights."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)

@@ -1,20 +1,18 @@
 """Stage 1: the image autoencoder, whose latents the next stages diffuse."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from monai.networks.nets import PatchDiscriminator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from ctp_ldm.losses import adaptive_weight, hinge_discriminator, hinge_generator
-from ctp_ldm.losses.region import normalised_weights
+from ctp_ldm.losses import adaptive_weight, channel_factors, frozen, hinge_discriminator, hinge_generator
 from ctp_ldm.modules.base import TranslationModule
-from ctp_ldm.networks import ConfigError, ImageAutoencoder, build_component
+from ctp_ldm.networks import ConfigError, ImageAutoencoder, build_component, plain_config
 from ctp_ldm.sample import Sample
 
 ADC_GATE = 30.0
@@ -33,7 +31,7 @@ class AutoencoderModule(TranslationModule):
         spec, optimizer, lr_scheduler: see `TranslationModule`.
         autoencoder: diffusers' config of `VQModel` or `AutoencoderKL`.
         regulariser_weight: of the codebook and commitment term (published: 1) or of the KL term per latent value.
-        channel_weights: factor of each target channel in the L1 term, rescaled to mean 1.
+        channel_weights: target channel → factor in the L1 term, rescaled to mean 1; see `losses.channel_factors`.
         discriminator: arguments of MONAI's `PatchDiscriminator`; None for none.
         adversarial_weight: of the adversarial term relative to L1, after the adaptive balance (`adaptive_weight`).
         adversarial_start: optimiser steps before the discriminator and its term come in.
@@ -44,13 +42,14 @@ class AutoencoderModule(TranslationModule):
 
     stage: ClassVar[str] = "autoencoder"
     starts_from: ClassVar[Mapping[str, str]] = {"autoencoder": "autoencoder."}
+    channel_factors: Tensor
 
     def __init__(
         self,
         spec: dict[str, Any],
         autoencoder: dict[str, Any],
         regulariser_weight: float = 1.0,
-        channel_weights: list[float] | None = None,
+        channel_weights: dict[str, float] | None = None,
         discriminator: dict[str, Any] | None = None,
         adversarial_weight: float = 0.2,
         adversarial_start: int = 0,
@@ -60,7 +59,8 @@ class AutoencoderModule(TranslationModule):
         super().__init__(spec, optimizer, lr_scheduler)
         self.autoencoder = ImageAutoencoder(autoencoder, channels=len(self.spec.target))
         self.regulariser_weight = regulariser_weight
-        self.channel_weights = channel_weights or [1.0] * len(self.spec.target)
+        factors = channel_factors(channel_weights, self.spec.target_names)
+        self.register_buffer("channel_factors", factors, persistent=False)
         faults = []
         if not adversarial_weight >= 0:
             faults.append(f"adversarial_weight is {adversarial_weight}; expected at least 0")
@@ -86,7 +86,7 @@ class AutoencoderModule(TranslationModule):
         reconstruction, regulariser = self.autoencoder.reconstruct(target)
         error = (reconstruction.float() - target.float()).abs()
         terms = {
-            "l1": (error * normalised_weights(self.channel_weights, error)).mean(),
+            "l1": (error * self.channel_factors).mean(),
             "regulariser": self.regulariser_weight * regulariser.float(),
         }
         if self.discriminator is not None:
@@ -97,7 +97,7 @@ class AutoencoderModule(TranslationModule):
         self, discriminator: PatchDiscriminator, target: Tensor, reconstruction: Tensor, l1: Tensor
     ) -> dict[str, Tensor]:
         """The autoencoder's term and the discriminator's own, both 0 before the start."""
-        with _frozen(discriminator):
+        with frozen(discriminator):
             generator = hinge_generator(discriminator(reconstruction)[-1])
         balance = adaptive_weight(l1, generator, self.autoencoder.last_layer)
         own = hinge_discriminator(discriminator(target)[-1], discriminator(reconstruction.detach())[-1])
@@ -133,6 +133,9 @@ class AutoencoderModule(TranslationModule):
         finally:
             optimizer.param_groups = groups
 
+    def describe(self) -> dict[str, Any]:
+        return {"autoencoder": plain_config(self.autoencoder.net)}
+
     def synthesise(self, batch: Sample) -> Tensor:
         return self.autoencoder.decode(self.autoencoder.encode(batch["target"]))
 
@@ -146,13 +149,3 @@ class AutoencoderModule(TranslationModule):
                 "diffusion model on these latents cannot show what lesion-aware post-training does; train longer, "
                 "or use more latent channels or a smaller factor"
             )
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Gradients pass through the network, but not to its weights."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)

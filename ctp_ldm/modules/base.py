@@ -14,9 +14,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ctp_ldm.metrics import PatientMetrics, balanced_mae, mean_over_patients
-from ctp_ldm.modules.checkpoints import TERMS, identity, load_exactly, require_compatible
+from ctp_ldm.modules.checkpoints import TERMS, identity, load_exactly, require_compatible, require_same_networks
 from ctp_ldm.networks import ConfigError
-from ctp_ldm.runs import read_checkpoint
+from ctp_ldm.pipeline import read_base
+from ctp_ldm.runs import KEY, read_checkpoint
 from ctp_ldm.sample import Sample
 from ctp_ldm.spec import DataSpec
 
@@ -69,14 +70,18 @@ class TranslationModule(L.LightningModule, ABC):
         """(B, Ct, H, W) image in [−1, 1] up to overshoot, the same for the same weights, slice and configured seed."""
 
     def init_from(self, path: str | Path) -> None:
-        """Start from the weights of another stage's checkpoint (its EMA weights where it has them).
+        """Start from the weights of another stage (its EMA weights where it has them).
+
+        Args:
+            path: of its checkpoint, or of the diffusers folder that `ctp-ldm convert` made of it.
 
         Raises:
-            CheckpointError: missing, of a stage that this one does not start from, or of other networks.
+            CheckpointError: missing, of a stage that this one does not start from, of other networks or schedule.
             SpecMismatch: the base was trained on other channels, scalings or another grid.
         """
-        checkpoint = read_checkpoint(Path(path))
+        checkpoint = read_base(Path(path))
         require_compatible(checkpoint, tuple(self.starts_from), self.spec, str(path), type(self).__name__)
+        self.require_fits(checkpoint, str(path))
         prefix = self.starts_from[checkpoint["ctp_ldm"]["stage"]]
         load_exactly(self, checkpoint["state_dict"], prefix, str(path))
         self.base = Path(path)
@@ -88,7 +93,25 @@ class TranslationModule(L.LightningModule, ABC):
             CheckpointError: missing, damaged, or of another stage.
             SpecMismatch: of other channels, scalings or another grid.
         """
-        require_compatible(read_checkpoint(Path(path)), (self.stage,), self.spec, str(path), type(self).__name__)
+        checkpoint = read_checkpoint(Path(path))
+        require_compatible(checkpoint, (self.stage,), self.spec, str(path), type(self).__name__)
+        self.require_fits(checkpoint, str(path))
+
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint says of the model beside stage and data: plain configs of its networks and schedule."""
+        return {}
+
+    def require_fits(self, checkpoint: Mapping[str, Any], name: str) -> None:
+        """Refuse weights that would load and mean something else here.
+
+        Args:
+            checkpoint: of a welcome stage.
+            name: of it, for messages.
+
+        Raises:
+            CheckpointError: of networks with other settings, or of another schedule.
+        """
+        require_same_networks(self.describe(), checkpoint[KEY], name)
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         self._seed_step()
@@ -160,11 +183,13 @@ class TranslationModule(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint.update(ctp_ldm=identity(self.stage, self.spec))
+        checkpoint[KEY] = identity(self.stage, self.spec, self.describe())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         path = self._trainer.ckpt_path if self._trainer is not None else None
-        require_compatible(checkpoint, (self.stage,), self.spec, str(path or "the checkpoint"), type(self).__name__)
+        name = str(path or "the checkpoint")
+        require_compatible(checkpoint, (self.stage,), self.spec, name, type(self).__name__)
+        self.require_fits(checkpoint, name)
         # A model that is loaded for prediction need not know the loss terms it was trained with.
         mine = self.state_dict().keys()
         for name in [n for n in checkpoint["state_dict"] if n.startswith(TERMS) and n not in mine]:

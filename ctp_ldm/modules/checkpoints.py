@@ -7,18 +7,28 @@ from typing import Any
 from torch import Tensor, nn
 
 from ctp_ldm import __version__
+from ctp_ldm.networks import ForwardProcess, build_scheduler
+from ctp_ldm.pipeline.layout import OBJECTIVE
 from ctp_ldm.runs.files import KEY, CheckpointError
 from ctp_ldm.spec import DataSpec
 
 SOURCELESS = "autoencoder"
 """The stage that never sees the source: one autoencoder serves every source of the same targets."""
-TERMS = ("terms.", "discriminator.")
+TERMS = OBJECTIVE
 """Weights of loss terms (a frozen segmenter, say) belong to the objective, not to the model."""
 
 
-def identity(stage: str, spec: DataSpec) -> dict[str, Any]:
-    """The record that every checkpoint carries under the key `ctp_ldm`."""
-    return {"version": __version__, "stage": stage, "spec": spec.to_plain()}
+NO_FUNCTION = {"sample_size", "dropout", "scaling_factor", "shift_factor", "force_upcast"}
+"""Settings of networks that do not change what trained ones compute here."""
+
+
+def identity(stage: str, spec: DataSpec, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The record that every checkpoint carries under the key `ctp_ldm`: enough to build the model again.
+
+    Args:
+        parts: `TranslationModule.describe`.
+    """
+    return {"version": __version__, "stage": stage, "spec": spec.to_plain(), **parts}
 
 
 def require_compatible(
@@ -71,7 +81,55 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], prefix: str, na
     if faults or not theirs:
         listing = "\n  ".join(faults[:8]) + (f"\n  … and {len(faults) - 8} more" if len(faults) > 8 else "")
         raise CheckpointError(
-            f"the weights {prefix or 'of'}* in {name} do not fit the model; give both stages the same network config\n"
+            f"the weights{f' {prefix}*' if prefix else ''} in {name} do not fit the model; give both stages the same "
+            "network config\n"
             f"  {listing or 'no weight matches'}"
         )
     module.load_state_dict(theirs, strict=False)
+
+
+def require_same_networks(mine: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> None:
+    """Refuse weights of networks with the same shapes but another function: other heads, normalisation, codebook.
+
+    Args:
+        mine, theirs: `TranslationModule.describe` of the model, and the record of the checkpoint.
+        name: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: listing every setting that differs.
+    """
+    faults = [
+        f"{part}.{key} is {found.get(key)} there, {value} here"
+        for part in ("autoencoder", "denoiser")
+        if part in mine and (found := theirs.get(part))
+        for key, value in mine[part].items()
+        if key not in NO_FUNCTION and found.get(key) != value
+    ]
+    if faults:
+        raise CheckpointError(
+            f"the networks of {name} are not those of the config; give both stages the same\n  " + "\n  ".join(faults)
+        )
+
+
+def require_same_process(mine: ForwardProcess, scheduler: Mapping[str, Any] | None, name: str) -> None:
+    """Refuse a denoiser that was trained to put out something else, or on other noise.
+
+    Args:
+        scheduler: config in the record of the checkpoint; None where it holds no denoiser.
+
+    Raises:
+        CheckpointError
+    """
+    if scheduler is None:
+        return
+    theirs = ForwardProcess.of(build_scheduler(scheduler, 1))
+    if not mine.same_as(theirs):
+        raise CheckpointError(
+            f"the denoiser in {name} was trained with another schedule: {_in_words(theirs)}; the config has "
+            f"{_in_words(mine)}; give the base's scheduler section"
+        )
+
+
+def _in_words(process: ForwardProcess) -> str:
+    last = process.signal[-1].item() / max(process.noise[-1].item(), 1e-12)
+    return f"prediction_type {process.kind}, {process.timesteps} timesteps, signal / noise {last:.3g} at the last"

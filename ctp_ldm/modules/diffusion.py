@@ -1,7 +1,5 @@
-"""Stage 2: conditional diffusion in the latent space of a frozen autoencoder."""
+"""Stage 2: conditional latent generation in the latent space of a frozen autoencoder."""
 
-import inspect
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -12,8 +10,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctp_ldm.modules.base import TranslationModule
-from ctp_ldm.networks import ConfigError, ImageAutoencoder, Prediction, build_component, build_scheduler
-from ctp_ldm.runs import CheckpointError
+from ctp_ldm.modules.checkpoints import require_same_process
+from ctp_ldm.networks import (
+    BrownianBridgeScheduler,
+    ConfigError,
+    ForwardProcess,
+    ImageAutoencoder,
+    LatentMoments,
+    Noise,
+    build_component,
+    build_scheduler,
+    fixed_noise,
+    initial_noise,
+    plain_config,
+    sample_latents,
+    slice_generators,
+)
+from ctp_ldm.runs import KEY, CheckpointError
 from ctp_ldm.sample import Sample
 
 
@@ -23,21 +36,37 @@ class LatentDiffusionModule(TranslationModule):
     The source is reduced to the latent grid by its mean over factor × factor pixels. Latents are standardised per
     channel with a mean and deviation that are estimated once from the training data and kept in the checkpoint.
 
+    Other families are the same with another schedule:
+    - one-step latent regression: `noise: zero`, only the last timestep, `prediction_type: sample`, one sampling step;
+    - latent Brownian bridge: `BrownianBridgeScheduler`. It ends in the source's latents, here the linear map of the
+      reduced source that comes closest to the target's latents (least squares, estimated with their scale): CT
+      perfusion has other channels than the target's autoencoder takes. What is diffused is the residual.
+
     Args:
         spec, optimizer, lr_scheduler: see `TranslationModule`.
         autoencoder: diffusers' config, the same as in stage 1, whose weights `init_from` brings.
         denoiser: diffusers' config of `UNet2DModel`.
-        scheduler: diffusers' scheduler config, for training and sampling.
+        scheduler: diffusers' scheduler config, or that of a `BrownianBridgeScheduler`, for training and sampling.
         steps: of sampling.
+        noise: what the latents are mixed with in training and what sampling starts from: "random", "fixed" (one for all
+            slices, of the sampling seed) or "zero".
+        timestep_range: first and one past the last timestep that is trained; None for all.
+        min_snr_gamma: weight timesteps by min(SNR, γ) (see `ForwardProcess.min_snr_weights`); None for equal weights.
         sampling_seed: with a slice's patient and index it fixes the slice's initial noise.
         latent_batches: training batches that the latents' mean and deviation are estimated from.
+        scale_factor: multiplies the latents instead of their estimated scale, as in CompVis' code (published: 1).
         compile: compile the denoiser in place.
+
+    Raises:
+        ConfigError: settings that contradict one another.
     """
 
     stage: ClassVar[str] = "diffusion"
     starts_from: ClassVar[Mapping[str, str]] = {"autoencoder": "autoencoder.", "diffusion": ""}
     latent_mean: Tensor
     latent_std: Tensor
+    source_map: Tensor
+    source_shift: Tensor
 
     def __init__(
         self,
@@ -46,8 +75,12 @@ class LatentDiffusionModule(TranslationModule):
         denoiser: dict[str, Any],
         scheduler: dict[str, Any],
         steps: int = 10,
+        noise: Noise = "random",
+        timestep_range: tuple[int, int] | None = None,
+        min_snr_gamma: float | None = None,
         sampling_seed: int = 0,
         latent_batches: int = 64,
+        scale_factor: float | None = None,
         compile: bool = False,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -64,10 +97,17 @@ class LatentDiffusionModule(TranslationModule):
         )
         self._require_divisible_size()
         self.scheduler = build_scheduler(scheduler, steps)
-        self.prediction = Prediction(self.scheduler.config["prediction_type"], self.scheduler.alphas_cumprod)
-        self.steps, self.sampling_seed, self.latent_batches = steps, sampling_seed, latent_batches
+        self.process = ForwardProcess.of(self.scheduler)
+        self.is_bridge = isinstance(self.scheduler, BrownianBridgeScheduler)
+        self.steps, self.noise, self.sampling_seed, self.latent_batches = steps, noise, sampling_seed, latent_batches
+        self.timestep_range = timestep_range or (0, self.process.timesteps)
+        self.min_snr_gamma, self.scale_factor = min_snr_gamma, scale_factor
+        self._require_sensible_process()
         self.register_buffer("latent_mean", torch.full((1, channels, 1, 1), torch.nan))
         self.register_buffer("latent_std", torch.full((1, channels, 1, 1), torch.nan))
+        if self.is_bridge:
+            self.register_buffer("source_map", torch.zeros(channels, len(self.spec.source), 1, 1))
+            self.register_buffer("source_shift", torch.zeros(channels))
         if compile:
             # In place: a wrapper around the module would rename its weights and break resume together with EMA.
             self.denoiser.compile()
@@ -75,24 +115,34 @@ class LatentDiffusionModule(TranslationModule):
     def loss(self, batch: Sample) -> dict[str, Tensor]:
         return {"latent": self.denoise(batch)[0]}
 
-    def denoise(self, batch: Sample, timestep_range: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    def denoise(self, batch: Sample) -> tuple[Tensor, Tensor, Tensor]:
         """One training pass at random timesteps.
 
         Args:
             batch: with target.
-            timestep_range: first and one past the last timestep; None for all.
 
         Returns:
-            The mean squared error of the network's output, and the clean latents (B, Cz, h, w) that it implies.
+            The mean squared error of the network's output, the clean latents (B, Cz, h, w) that it implies, and the
+            timesteps (B,).
         """
-        latents = self.encode(batch["target"])
-        low, high = timestep_range or (0, len(self.prediction.alphas_cumprod))
-        timesteps = torch.randint(low, high, (len(latents),), device=latents.device)
-        noise = torch.randn_like(latents)
-        noisy = self.prediction.noisy(latents, noise, timesteps)
-        output = self.predict_output(noisy, timesteps, self.condition(batch))
-        error = F.mse_loss(output, self.prediction.target(latents, noise, timesteps))
-        return error, self.prediction.clean(output, noisy, timesteps)
+        condition = self.condition(batch)
+        start = self.endpoint(condition)
+        latents = self.encode(batch["target"]) - start
+        timesteps = torch.randint(*self.timestep_range, (len(latents),), device=latents.device)
+        noise = self._training_noise(latents)
+        noisy = self.process.noisy(latents, noise, timesteps)
+        output = self.predict_output(noisy, timesteps, condition)
+        errors = F.mse_loss(output, self.process.target(latents, noise, timesteps), reduction="none")
+        if self.min_snr_gamma is not None:
+            errors = errors.mean(dim=(1, 2, 3)) * self.process.min_snr_weights(timesteps, self.min_snr_gamma)
+        return errors.mean(), self.process.clean(output, noisy, timesteps) + start, timesteps
+
+    def _training_noise(self, latents: Tensor) -> Tensor:
+        if self.noise == "zero":
+            return torch.zeros_like(latents)
+        if self.noise == "fixed":
+            return fixed_noise(self.sampling_seed, latents.shape[1:], latents.device).expand_as(latents)  # type: ignore[arg-type]
+        return torch.randn_like(latents)
 
     def predict_output(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The network's output (B, Cz, h, w), float32, for noisy latents and condition."""
@@ -101,6 +151,12 @@ class LatentDiffusionModule(TranslationModule):
     def condition(self, batch: Sample) -> Tensor:
         """(B, Cs, h, w): the source's mean over each latent pixel."""
         return F.avg_pool2d(batch["source"], self.autoencoder.factor)
+
+    def endpoint(self, condition: Tensor) -> Tensor:
+        """The standardised latents (B, Cz, h, w) where a bridge ends; 0 of diffusion, which ends in noise."""
+        if not self.is_bridge:
+            return condition.new_zeros(())
+        return F.conv2d(condition.float(), self.source_map, self.source_shift)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -113,28 +169,32 @@ class LatentDiffusionModule(TranslationModule):
 
     def synthesise(self, batch: Sample) -> Tensor:
         condition = self.condition(batch)
-        generators = self.generators(batch)
-        noise = self.initial_noise(generators, condition)
-        self.scheduler.set_timesteps(self.steps, device=condition.device)
-        latents = noise * self.scheduler.init_noise_sigma
-        # Stochastic samplers draw from the slice's own generator, never from the global one.
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        extra = {"generator": generators} if takes_generator else {}
-        for timestep in self.scheduler.timesteps:
-            output = self.predict_output(latents, timestep.expand(len(latents)), condition)
-            latents = self.scheduler.step(output, timestep, latents, **extra).prev_sample
-        return self.decode(latents)
+        generators = slice_generators(self.sampling_seed, batch["case"], batch["slice_index"].tolist())
+        shape = (self.autoencoder.latent_channels, *condition.shape[2:])
+        noise = initial_noise(self.noise, generators, self.sampling_seed, shape, condition.device)
+        latents = sample_latents(
+            lambda noisy, timesteps: self.predict_output(noisy, timesteps, condition),
+            self.scheduler,
+            self.steps,
+            noise,
+            generators,
+        )
+        return self.decode(latents + self.endpoint(condition))
 
-    def generators(self, batch: Sample) -> list[torch.Generator]:
-        """A generator for each slice, the same whatever batch or process the slice comes in."""
-        keys = zip(batch["case"], batch["slice_index"].tolist(), strict=True)
-        seeds = [zlib.crc32(f"{self.sampling_seed}/{case}/{index}".encode()) for case, index in keys]
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
+    def describe(self) -> dict[str, Any]:
+        sampling = {"steps": self.steps, "noise": self.noise, "seed": self.sampling_seed}
+        if self.noise != "random":
+            sampling["timestep_range"] = list(self.timestep_range)  # it knows no other timesteps
+        return {
+            "autoencoder": plain_config(self.autoencoder.net),
+            "denoiser": plain_config(self.denoiser),
+            "scheduler": plain_config(self.scheduler),
+            "sampling": sampling,
+        }
 
-    def initial_noise(self, generators: list[torch.Generator], condition: Tensor) -> Tensor:
-        """Standard normal (B, Cz, h, w), each slice's from its own generator."""
-        shape = (1, self.autoencoder.latent_channels, *condition.shape[2:])
-        return torch.cat([torch.randn(shape, generator=g) for g in generators]).to(condition.device)
+    def require_fits(self, checkpoint: Mapping[str, Any], name: str) -> None:
+        super().require_fits(checkpoint, name)
+        require_same_process(self.process, checkpoint[KEY].get("scheduler"), name)
 
     def on_fit_start(self) -> None:
         if self.base is None and self.latent_std.isnan().any():
@@ -142,34 +202,44 @@ class LatentDiffusionModule(TranslationModule):
                 f"{type(self).__name__} has no autoencoder to work with: set init_from to the checkpoint of stage "
                 f"{' or '.join(self.starts_from)}"
             )
-        if self.latent_std.isnan().any():
+        if self.latent_std.isnan().any() and self.scale_factor is not None:
+            self.latent_mean.zero_()
+            self.latent_std.fill_(1 / self.scale_factor)
+        elif self.latent_std.isnan().any():
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             self.estimate_latent_scale(data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader())
 
     @torch.no_grad()
     def estimate_latent_scale(self, batches: Iterable[Sample]) -> None:
-        """Set the latents' mean and deviation per channel from the first `latent_batches` batches; all processes agree.
+        """Set the latents' mean and deviation per channel, and a bridge's map of the source; all processes agree.
+
+        Args:
+            batches: of the training data; the first `latent_batches` of them are looked at.
 
         Raises:
             ConfigError: the latents are constant, so the autoencoder is not trained.
         """
-        sums = torch.zeros(3, self.autoencoder.latent_channels, dtype=torch.float64, device="cpu")
+        moments = LatentMoments(len(self.spec.source), self.autoencoder.latent_channels)
         dry = self._trainer is not None and self.trainer.fast_dev_run  # type: ignore[attr-defined]
         for _, batch in zip(range(1 if dry else self.latent_batches), batches, strict=False):
-            values = self.autoencoder.encode(batch["target"].to(self.device)).double().cpu().transpose(0, 1).flatten(1)
-            sums += torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), (values**2).sum(1)])
+            latents = self.autoencoder.encode(batch["target"].to(self.device))
+            source = F.avg_pool2d(batch["source"].to(self.device), self.autoencoder.factor)
+            moments.add(source, latents)
         if self._trainer is not None:
             precise = torch.float32 if self.device.type == "mps" else torch.float64
-            sums = self.trainer.strategy.reduce(sums.to(self.device, precise), reduce_op="sum").double().cpu()
-        count, total, squares = sums
-        mean = total / count
-        deviation = (squares / count - mean**2).clamp(min=0).sqrt()
+            total = self.trainer.strategy.reduce(moments.sums.to(self.device, precise), reduce_op="sum")
+            moments.sums = total.double().cpu()
+        mean, deviation = moments.scale()
         if not (deviation > 1e-6).all():
             raise ConfigError(
                 f"the latents' deviation is {deviation.tolist()}; expected above 0: train the autoencoder first"
             )
         self.latent_mean.copy_(mean.view(1, -1, 1, 1))
         self.latent_std.copy_(deviation.view(1, -1, 1, 1))
+        if self.is_bridge:
+            weight, shift = moments.source_map()
+            self.source_map.copy_(weight[..., None, None])
+            self.source_shift.copy_(shift)
 
     def train(self, mode: bool = True) -> Self:
         """The frozen autoencoder stays in evaluation mode."""
@@ -184,3 +254,40 @@ class LatentDiffusionModule(TranslationModule):
                 f"data.size {list(self.spec.size)} is not divisible by {factor} (autoencoder {self.autoencoder.factor} "
                 f"× denoiser {factor // self.autoencoder.factor}); choose multiples of {factor}"
             )
+
+    def _require_sensible_process(self) -> None:
+        low, high = self.timestep_range
+        total = self.process.timesteps
+        faults = []
+        if not 0 <= low < high <= total:
+            faults.append(f"timestep_range is {[low, high]}; expected 0 ≤ first < end ≤ {total}")
+        if self.min_snr_gamma is not None:
+            if not self.min_snr_gamma > 0:
+                faults.append(f"min_snr_gamma is {self.min_snr_gamma}; expected above 0, such as 5")
+            elif not (self.process.signal[low:high] > 0).all():
+                faults.append(
+                    "min_snr_gamma with zero terminal SNR gives weight 0 to the last timestep, where sampling starts; "
+                    "set one of min_snr_gamma: null and scheduler.rescale_betas_zero_snr: false"
+                )
+        if self.scale_factor is not None and (self.is_bridge or not self.scale_factor > 0):
+            faults.append(
+                f"scale_factor is {self.scale_factor}; expected above 0 and no bridge, or null for an estimated scale"
+            )
+        if self.noise != "random":
+            if self.is_bridge:
+                faults.append(f"noise is {self.noise!r} with a bridge, which has its own start; expected 'random'")
+            if self.process.kind == "epsilon":
+                faults.append(
+                    f"noise is {self.noise!r} with scheduler.prediction_type epsilon: there would be no noise to "
+                    "predict; use sample or v_prediction"
+                )
+            self.scheduler.set_timesteps(self.steps)
+            untrained = [t for t in self.scheduler.timesteps.tolist() if not low <= t < high]
+            if untrained:
+                faults.append(
+                    f"with noise {self.noise!r}, {self.steps} sampling steps visit timesteps that are not trained "
+                    f"({untrained[:3]}); expected steps and timestep_range that agree, such as steps: 1 and "
+                    f"timestep_range: [{total - 1}, {total}]"
+                )
+        if faults:
+            raise ConfigError("\n".join(faults))

@@ -1,7 +1,7 @@
-"""Stage 3: lesion-aware post-training of a latent diffusion model on the decoded pixels."""
+"""Stage 3: lesion-aware post-training of a latent generative model on the decoded pixels."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -9,25 +9,31 @@ from torch import Tensor, nn
 
 from ctp_ldm.losses import PixelTerm
 from ctp_ldm.modules.diffusion import LatentDiffusionModule
-from ctp_ldm.networks import ConfigError
+from ctp_ldm.networks import ConfigError, Noise
 from ctp_ldm.runs import CheckpointError
 from ctp_ldm.sample import Sample
 
 
 class LesionAwarePostTraining(LatentDiffusionModule):
-    """Goes on training a latent diffusion model with losses on the decoded estimate of the clean image.
+    """Goes on training a latent model with losses on the decoded estimate of the clean image.
 
     loss = latent_weight · ‖output − target‖² + Σ weight · term(D(ẑ0), image), after Lee et al. 2025 (arXiv 2510.09056),
     with the real image instead of its reconstruction as the target: the autoencoder's error can then be corrected.
     With an empty list of terms this is the equally long control.
 
+    The base may be of any family of `LatentDiffusionModule`. With latent_weight 0, `noise: zero` and the last timestep
+    only, it is one-step end-to-end fine-tuning (Garcia et al., WACV 2025).
+
     Args:
-        spec, autoencoder, denoiser, scheduler, steps, sampling_seed, compile, optimizer, lr_scheduler: see
-            `LatentDiffusionModule`; the first four as in the base that `init_from` names.
+        spec, autoencoder, denoiser, scheduler, steps, noise, timestep_range, min_snr_gamma, sampling_seed, compile,
+            optimizer, lr_scheduler: see `LatentDiffusionModule`; the first four as in the base that `init_from` names.
         terms: decoded-pixel terms.
         latent_weight: of the latent loss.
-        timestep_range: first and one past the last timestep that is trained; None for all.
+        decoded_target: what the terms compare with: the real "image", or, as published, its "reconstruction".
         checkpoint_decoder: recompute the decoder in the backward pass instead of keeping its activations.
+
+    Raises:
+        ConfigError: settings that contradict one another.
     """
 
     stage: ClassVar[str] = "posttrain"
@@ -41,9 +47,12 @@ class LesionAwarePostTraining(LatentDiffusionModule):
         scheduler: dict[str, Any],
         terms: list[PixelTerm] | None = None,
         latent_weight: float = 1.0,
-        timestep_range: tuple[int, int] | None = None,
+        decoded_target: Literal["image", "reconstruction"] = "image",
         checkpoint_decoder: bool = True,
         steps: int = 10,
+        noise: Noise = "random",
+        timestep_range: tuple[int, int] | None = None,
+        min_snr_gamma: float | None = None,
         sampling_seed: int = 0,
         compile: bool = False,
         optimizer: OptimizerCallable = torch.optim.AdamW,
@@ -55,39 +64,82 @@ class LesionAwarePostTraining(LatentDiffusionModule):
             denoiser,
             scheduler,
             steps=steps,
+            noise=noise,
+            timestep_range=timestep_range,
+            min_snr_gamma=min_snr_gamma,
             sampling_seed=sampling_seed,
             compile=compile,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
         )
-        self.terms = nn.ModuleList(terms or [])
         names = [term.name for term in terms or []]
-        last = len(self.prediction.alphas_cumprod)
-        low, high = timestep_range or (0, last)
-        faults = []
-        if len(set(names)) < len(names):
-            faults.append(f"terms are named {names}; expected different names")
-        if not 0 <= low < high <= last:
-            faults.append(f"timestep_range is {[low, high]}; expected 0 ≤ first < end ≤ {last}")
+        faults = [f"two terms are named {name!r}; give one another name" for name in names if names.count(name) > 1]
         if not latent_weight >= 0 or (latent_weight == 0 and not names):
             faults.append(f"latent_weight is {latent_weight} with terms {names}; expected something to optimise")
+        for term in terms or []:
+            try:
+                term.bind(self.spec)
+            except ValueError as error:
+                faults.append(str(error))
+            low, high = self.timestep_range
+            if term.timesteps is not None and not (term.timesteps[0] < high and low < term.timesteps[1]):
+                faults.append(
+                    f"loss term {term.name!r} acts at timesteps {list(term.timesteps)}, of which timestep_range "
+                    f"{[low, high]} trains none"
+                )
         if faults:
-            raise ConfigError("\n".join(faults))
-        self.latent_weight, self.timestep_range = latent_weight, (low, high)
+            raise ConfigError("\n".join(dict.fromkeys(faults)))
+        self.terms = nn.ModuleList(terms or [])
+        self.latent_weight, self.decoded_target = latent_weight, decoded_target
         self.checkpoint_decoder = checkpoint_decoder
 
     def loss(self, batch: Sample) -> dict[str, Tensor]:
-        latent, clean = self.denoise(batch, self.timestep_range)
+        latent, clean, timesteps = self.denoise(batch)
         losses = {"latent": self.latent_weight * latent}
-        if len(self.terms):
-            decoded = self.decode(clean, save_memory=self.checkpoint_decoder)
-            for term in self.terms:
-                assert isinstance(term, PixelTerm)
-                losses[term.name] = term.weight * term(decoded, batch["target"], batch)
+        if not len(self.terms):
+            return losses
+        decoded = self.decode(clean, save_memory=self.checkpoint_decoder)
+        target = batch["target"]
+        if self.decoded_target == "reconstruction":
+            with torch.no_grad():
+                target = self.decode(self.encode(target))
+        for module in self.terms:
+            term = cast(PixelTerm, module)
+            acts = _within(timesteps, term.timesteps)
+            if not acts.any():
+                # Times 0 instead of left out: plain DDP waits for a gradient of every parameter.
+                losses[term.name] = 0 * (decoded.sum() + sum(p.sum() for p in term.parameters() if p.requires_grad))
+                continue
+            seen = decoded[acts], target[acts], _subset(batch, acts)
+            losses[term.name] = term.weight * term(*seen)
+            own = term.own_loss(*seen)
+            if own is not None:
+                losses[f"{term.name}_own"] = own
         return losses
+
+    def parameter_groups(self) -> list[Any]:
+        own = [parameter for parameter in self.terms.parameters() if parameter.requires_grad]
+        if not own:
+            return super().parameter_groups()
+        model = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
+        return [{"name": "denoiser", "params": model}, {"name": "terms", "params": own}]
 
     def on_fit_start(self) -> None:
         if self.base is None and self.latent_std.isnan().any():
-            raise CheckpointError(
-                "post-training needs a trained latent diffusion model: set init_from to its checkpoint"
-            )
+            raise CheckpointError("post-training needs a trained latent model: set init_from to its checkpoint")
+
+
+def _within(timesteps: Tensor, bounds: tuple[int, int] | None) -> Tensor:
+    """(B,) bool."""
+    if bounds is None:
+        return torch.ones_like(timesteps, dtype=torch.bool)
+    return (timesteps >= bounds[0]) & (timesteps < bounds[1])
+
+
+def _subset(batch: Sample, chosen: Tensor) -> Sample:
+    """Those slices of a batch."""
+    if bool(chosen.all()):
+        return batch
+    places = chosen.nonzero().flatten().tolist()
+    picked = {k: v[chosen.to(v.device)] if isinstance(v, Tensor) else [v[i] for i in places] for k, v in batch.items()}  # type: ignore[index]
+    return cast(Sample, picked)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 CLASS_KEY = "_class_name"
+FROM_DATA = ("in_channels", "out_channels")
 
 
 class ConfigError(ValueError):
@@ -45,3 +46,14 @@ def build_component(key: str, config: Mapping[str, Any], classes: Mapping[str, t
         return classes[name](**arguments, **fixed)
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"{key}: {name} refuses its arguments: {error}") from error
+
+
+def plain_config(component: Any) -> dict[str, Any]:
+    """All settings of a component that was built, as `build_component` takes them: defaults too, lists for tuples.
+
+    in_channels and out_channels, which follow from the data, are left out.
+    """
+    known = inspect.signature(type(component)).parameters
+    found = {key: value for key, value in component.config.items() if key in known}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+    return {CLASS_KEY: type(component).__name__, **{k: v for k, v in plain.items() if k not in FROM_DATA}}

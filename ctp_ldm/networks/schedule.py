@@ -1,25 +1,27 @@
-"""Noise schedules from diffusers, and the three things that a denoiser can predict."""
+"""Noise schedules: diffusers' own and the Brownian bridge, built from a config."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import diffusers
-import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from torch import Tensor
 
+from ctp_ldm.networks.bridge import BrownianBridgeScheduler
 from ctp_ldm.networks.build import ConfigError, build_component
 
-PREDICTIONS = ("epsilon", "sample", "v_prediction")
-SCHEDULERS = {
-    name: getattr(diffusers, name)
-    for name in (
-        "DDIMScheduler",
-        "DDPMScheduler",
-        "DPMSolverMultistepScheduler",
-        "UniPCMultistepScheduler",
-    )
+DIFFUSION = ("epsilon", "sample", "v_prediction")
+BRIDGE = ("displacement", "sample", "epsilon")
+SCHEDULERS: dict[str, type] = {
+    **{
+        name: getattr(diffusers, name)
+        for name in (
+            "DDIMScheduler",
+            "DDPMScheduler",
+            "DPMSolverMultistepScheduler",
+            "UniPCMultistepScheduler",
+        )
+    },
+    "BrownianBridgeScheduler": BrownianBridgeScheduler,
 }
 
 
@@ -41,9 +43,10 @@ def build_scheduler(config: Mapping[str, Any], steps: int) -> SchedulerMixin:
     found = scheduler.config
     prediction, spacing = found["prediction_type"], found["timestep_spacing"]
     zero_snr = bool(found.get("rescale_betas_zero_snr"))
+    known = BRIDGE if isinstance(scheduler, BrownianBridgeScheduler) else DIFFUSION
     faults = []
-    if prediction not in PREDICTIONS:
-        faults.append(f"scheduler.prediction_type is {prediction!r}; expected one of {list(PREDICTIONS)}")
+    if prediction not in known:
+        faults.append(f"scheduler.prediction_type is {prediction!r}; {name} expects one of {list(known)}")
     if zero_snr and prediction == "epsilon":
         faults.append(
             "scheduler.rescale_betas_zero_snr with prediction_type epsilon: at the last timestep the input is pure "
@@ -64,42 +67,3 @@ def build_scheduler(config: Mapping[str, Any], steps: int) -> SchedulerMixin:
     if faults:
         raise ConfigError("\n".join(faults))
     return scheduler
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network's output means at given timesteps: conversions between output, noise, v and clean latents.
-
-    With a = √ᾱ and s = √(1 − ᾱ): x_t = a·x0 + s·ε and v = a·ε − s·x0 (Salimans & Ho 2022).
-
-    kind: "epsilon", "sample" (x0) or "v_prediction".
-    alphas_cumprod: (T,) ᾱ of each timestep.
-    """
-
-    kind: str
-    alphas_cumprod: Tensor
-
-    def noisy(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t (B, C, h, w) of clean latents and noise of that shape, at timesteps (B,)."""
-        a, s = self._coefficients(timesteps, clean)
-        return a * clean + s * noise
-
-    def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the network should put out."""
-        a, s = self._coefficients(timesteps, clean)
-        return {"epsilon": noise, "sample": clean, "v_prediction": a * noise - s * clean}[self.kind]
-
-    def clean(self, output: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """x0 that an output implies, float32: noise prediction multiplies its error by s / a."""
-        a, s = self._coefficients(timesteps, noisy)
-        output, noisy = output.float(), noisy.float()
-        if self.kind == "sample":
-            return output
-        if self.kind == "v_prediction":
-            return a * noisy - s * output
-        return (noisy - s * output) / a
-
-    def _coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        # float32: in half precision √ᾱ near the end of the schedule rounds to 0.
-        alphas = self.alphas_cumprod.to(like.device, torch.float32)[timesteps].view(-1, *[1] * (like.ndim - 1))
-        return alphas.sqrt(), (1 - alphas).sqrt()

@@ -1,6 +1,6 @@
 """A run's folder: its checkpoints on disk, who writes there, how it goes on, and what can be told before it starts."""
 
-from ctp_ldm.runs.files import AtomicCheckpointIO, CheckpointError, read_checkpoint
+from ctp_ldm.runs.files import KEY, AtomicCheckpointIO, CheckpointError, read_checkpoint
 from ctp_ldm.runs.folder import CHECKPOINTS, LAST, PREVIOUS, hold
 
-__all__ = ["CHECKPOINTS", "LAST", "PREVIOUS", "AtomicCheckpointIO", "CheckpointError", "hold", "read_checkpoint"]
+__all__ = ["CHECKPOINTS", "KEY", "LAST", "PREVIOUS", "AtomicCheckpointIO", "CheckpointError", "hold", "read_checkpoint"]

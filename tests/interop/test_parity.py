@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctp_ldm.interop import CompVisModel, read_compvis, write_compvis
-from ctp_ldm.networks import Prediction, build_scheduler
+from ctp_ldm.networks import ForwardProcess, build_scheduler
 
 from .published import NOISE_SCHEDULE
 
@@ -75,7 +75,7 @@ def test_forward_process_and_denoiser(model: CompVisModel, vectors: dict[str, Te
     assert model.mapper is not None
     assert model.alphas_cumprod is not None
     assert_close(build_scheduler(NOISE_SCHEDULE, 2).alphas_cumprod, model.alphas_cumprod)
-    noisy = Prediction("epsilon", model.alphas_cumprod).noisy(
+    noisy = ForwardProcess.diffusion("epsilon", model.alphas_cumprod).noisy(
         vectors["latents"], vectors["noise"], vectors["timesteps"]
     )
     assert_close(noisy, vectors["noisy_latents"])
@@ -109,7 +109,7 @@ def test_published_loss(model: CompVisModel, vectors: dict[str, Tensor], folder:
     noise, noisy, timesteps = vectors["noise"], vectors["noisy_latents"], vectors["timesteps"]
     condition = F.avg_pool2d(vectors["ctp"], 4)
     output = model.folded().build()(torch.cat([noisy, condition], dim=1), timesteps).sample
-    clean = Prediction("epsilon", model.alphas_cumprod).clean(output, noisy, timesteps)
+    clean = ForwardProcess.diffusion("epsilon", model.alphas_cumprod).clean(output, noisy, timesteps)
     decode = model.autoencoder.build().decode
     error = (decode(clean).sample - decode(vectors["latents"]).sample) ** 2
     squared = ((output - noise) ** 2).mean(dim=(1, 2, 3))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ctp_ldm.losses import adaptive_weight, hinge_discriminator, hinge_generator
+from ctp_ldm.losses import adaptive_weight, frozen, hinge_discriminator, hinge_generator
+from losses.heads import gradient
 
 
 def test_the_generators_term_is_minus_the_mean_score() -> None:
@@ -13,7 +14,7 @@ def test_the_generators_term_is_minus_the_mean_score() -> None:
     term.backward()
     assert term.item() == -1.0
     # However sure the discriminator is: no tanh flattens the gradient.
-    assert torch.equal(fake.grad, torch.full((2, 2), -0.25))
+    assert torch.equal(gradient(fake), torch.full((2, 2), -0.25))
 
 
 def test_the_discriminators_term_counts_what_is_within_the_margin() -> None:
@@ -22,8 +23,8 @@ def test_the_discriminators_term_counts_what_is_within_the_margin() -> None:
     term = hinge_discriminator(real, fake)
     term.backward()
     assert term.item() == 0.5 * ((3.0 + 0.5) / 4 + (0.5 + 3.0) / 4)
-    assert torch.equal(real.grad, torch.tensor([-0.125, -0.125, 0, 0]))
-    assert torch.equal(fake.grad, torch.tensor([0, 0, 0.125, 0.125]))
+    assert torch.equal(gradient(real), torch.tensor([-0.125, -0.125, 0, 0]))
+    assert torch.equal(gradient(fake), torch.tensor([0, 0, 0.125, 0.125]))
 
 
 def test_a_discriminator_that_tells_all_patches_apart_by_the_margin_has_nothing_to_learn() -> None:
@@ -76,7 +77,7 @@ def test_the_graph_outlives_the_weight_and_no_gradient_is_left_behind() -> None:
     weight = adaptive_weight(first, second, layer)
     assert layer.grad is None
     (first + weight * second).backward()
-    torch.testing.assert_close(layer.grad, layer.detach().exp() + weight * 2 * (2 * layer.detach()).exp())
+    torch.testing.assert_close(gradient(layer), layer.detach().exp() + weight * 2 * (2 * layer.detach()).exp())
 
 
 def test_without_gradients_there_is_nothing_to_balance() -> None:
@@ -97,3 +98,19 @@ def test_the_weight_is_the_same_under_autocast_up_to_rounding() -> None:
     assert output.dtype == torch.bfloat16
     assert weights[1].dtype == torch.float32
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-2, atol=0)
+
+
+def test_gradients_pass_through_a_frozen_network_but_not_to_its_weights() -> None:
+    network, image = torch.nn.Linear(2, 1), torch.ones(3, 2, requires_grad=True)
+    with frozen(network):
+        score = network(image).sum()
+    score.backward()
+    assert torch.equal(gradient(image), network.weight.detach().expand(3, 2))
+    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+
+
+def test_a_network_thaws_after_an_error() -> None:
+    network = torch.nn.Linear(2, 1)
+    with pytest.raises(RuntimeError), frozen(network):
+        network(torch.ones(3, 5))
+    assert all(p.requires_grad for p in network.parameters())

@@ -1,6 +1,7 @@
 """A stage's file loads alone, starts the next stage, and is refused where it does not belong."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,18 @@ def test_a_base_of_another_stage_is_refused(make: Any, base: str, message: str, 
 @pytest.mark.parametrize(
     ("make", "base", "message"),
     [
-        (lambda: diffusion(VQ), "autoencoder", "missing in the checkpoint: .*quantize.embedding.weight"),
-        (lambda: diffusion({**KL, "latent_channels": 4}), "autoencoder", "in the checkpoint, .* in the model"),
-        (lambda: posttrain(denoiser={**DENOISER, "layers_per_block": 2}), "diffusion", "missing in the checkpoint"),
-        (lambda: posttrain(denoiser=SHALLOW), "diffusion", "unknown to the model: denoiser"),
+        (lambda: diffusion(VQ), "autoencoder", "autoencoder._class_name is AutoencoderKL there, VQModel"),
+        (
+            lambda: diffusion({**KL, "latent_channels": 4}),
+            "autoencoder",
+            "autoencoder.latent_channels is 3 there, 4 here",
+        ),
+        (
+            lambda: posttrain(denoiser={**DENOISER, "layers_per_block": 2}),
+            "diffusion",
+            "denoiser.layers_per_block is 1 there, 2 here",
+        ),
+        (lambda: posttrain(denoiser=SHALLOW), "diffusion", "denoiser.block_out_channels is"),
     ],
     ids=["another class", "more latent channels", "deeper", "shallower"],
 )
@@ -137,8 +146,34 @@ def test_a_base_of_other_networks_is_refused_before_anything_is_loaded(
 ) -> None:
     module = make()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    with pytest.raises(CheckpointError, match=rf"(?s){base}\.ckpt do not fit the model.*{message}"):
+    with pytest.raises(CheckpointError, match=rf"(?s)networks of .*{base}\.ckpt are not.*{message}"):
         module.init_from(checkpoints[base])
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("denoiser.conv_in.bias"), "missing in the checkpoint: denoiser.conv_in.bias"),
+        (lambda state: state.update({"denoiser.stray": torch.zeros(1)}), "unknown to the model: denoiser.stray"),
+        (
+            lambda state: state.update({"denoiser.conv_in.bias": torch.zeros(5)}),
+            r"denoiser.conv_in.bias: \(5,\) in the checkpoint, \(8,\) in the model",
+        ),
+        (lambda state: state.clear(), "missing in the checkpoint: latent_mean"),
+    ],
+    ids=["missing", "unknown", "shape", "empty"],
+)
+def test_weights_that_are_not_those_of_the_record_are_listed(
+    change: Callable[[dict[str, Any]], None], message: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    content = torch.load(checkpoints["diffusion"], weights_only=True)
+    change(content["state_dict"])
+    torch.save(content, tmp_path / "odd.ckpt")
+    module = posttrain()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(CheckpointError, match=rf"(?s)odd\.ckpt do not fit the model.*{message}"):
+        module.init_from(tmp_path / "odd.ckpt")
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 

@@ -7,7 +7,7 @@ import torch
 from samples import KL, SPEC, VQ, autoencoder, diffusion, posttrain, random_batch
 from torch import Tensor
 
-from ctp_ldm.losses import PixelTerm, RegionError
+from ctp_ldm.losses import Adversarial, PixelTerm, RegionError
 from ctp_ldm.modules import TranslationModule
 from ctp_ldm.networks import ConfigError
 from ctp_ldm.sample import Sample
@@ -17,7 +17,7 @@ STAGES = pytest.mark.parametrize("make", [autoencoder, diffusion, posttrain])
 
 
 def terms() -> list[PixelTerm]:
-    return [RegionError("brain", 0.3, channel_weights=[1.0, 3.0]), RegionError("lesion", 0.5, power=1)]
+    return [RegionError("brain", 0.3, channel_weights={"dwi": 1.0, "adc": 3.0}), RegionError("lesion", 0.5, power=1)]
 
 
 def total(module: TranslationModule, batch: Sample, seed: int = 0) -> Tensor:
@@ -56,7 +56,7 @@ def test_the_frozen_autoencoder_stays_in_evaluation_mode(make: Any) -> None:
 
 
 def test_the_autoencoder_is_trained_on_weighted_l1_and_a_weighted_regulariser(batch: Sample) -> None:
-    module = autoencoder(VQ, channel_weights=[1.0, 3.0], regulariser_weight=0.2)
+    module = autoencoder(VQ, channel_weights={"dwi": 1.0, "adc": 3.0}, regulariser_weight=0.2)
     reconstruction, regulariser = module.autoencoder.reconstruct(batch["target"])
     dwi, adc = (reconstruction - batch["target"]).abs().mean(dim=(0, 2, 3))
     loss = module.loss(batch)
@@ -107,7 +107,7 @@ def test_an_own_term_compares_the_decoded_estimate_with_the_real_image(batch: Sa
     torch.manual_seed(0)
     losses = module.loss(batch)
     torch.manual_seed(0)
-    latent, clean = module.denoise(batch)
+    latent, clean, _ = module.denoise(batch)
     assert torch.equal(spy.target, batch["target"])
     assert spy.sample is batch
     torch.testing.assert_close(spy.decoded, module.decode(clean))
@@ -121,15 +121,56 @@ def test_the_decoded_estimate_of_a_perfect_denoiser_is_the_reconstruction(batch:
     latents = module.encode(batch["target"])
 
     def perfect(noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        alpha = module.prediction.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        noise = (noisy - alpha.sqrt() * latents) / (1 - alpha).sqrt()
-        return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+        a, s = (c[timesteps].view(-1, 1, 1, 1) for c in (module.process.signal, module.process.noise))
+        noise = (noisy - a * latents) / s
+        return a * noise - s * latents
 
     module.predict_output = perfect
     assert total(module, batch, seed=0).isfinite()
     torch.testing.assert_close(
         spy.decoded, module.autoencoder.decode(module.autoencoder.encode(batch["target"])), atol=1e-3, rtol=1e-3
     )
+
+
+def test_a_term_with_timesteps_sees_only_the_slices_at_these(batch: Sample) -> None:
+    early = Spy(weight=1.0, name="early", timesteps=(0, 500))
+    module = posttrain(terms=[early])
+    torch.manual_seed(1)
+    _, clean, timesteps = module.denoise(batch)
+    acts = timesteps < 500
+    assert 0 < acts.sum() < 4
+    torch.manual_seed(1)
+    losses = module.loss(batch)
+    decoded = module.decode(clean)[acts]
+    torch.testing.assert_close(early.decoded, decoded)
+    assert torch.equal(early.target, batch["target"][acts])
+    assert torch.equal(early.sample["slice_index"], batch["slice_index"][acts])
+    assert len(early.sample["case"]) == acts.sum()
+    torch.testing.assert_close(losses["early"], decoded.mean())
+
+
+def test_a_term_without_a_slice_at_its_timesteps_is_zero_with_zero_gradients(batch: Sample) -> None:
+    early = Spy(weight=1.0, name="early", timesteps=(0, 1))
+    module = posttrain(terms=[early], latent_weight=0.0)
+    total(module, batch).backward()
+    assert not hasattr(early, "decoded")
+    assert all(not p.grad.any() for p in module.denoiser.parameters())
+
+
+def test_a_discriminator_learns_by_its_own_loss_and_the_denoiser_by_the_other(batch: Sample) -> None:
+    term = Adversarial(0.1, {"_class_name": "PatchDiscriminator", "channels": 4, "num_layers_d": 1})
+    module = posttrain(terms=[term], latent_weight=0.0)
+    groups = module.configure_optimizers().param_groups
+    assert [group["name"] for group in groups] == ["denoiser", "terms"]
+    losses = module.loss(batch)
+    assert set(losses) == {"latent", term.name, f"{term.name}_own"}
+    losses[f"{term.name}_own"].backward(retain_graph=True)
+    assert all(p.grad is None for p in module.denoiser.parameters())
+    own = [p.grad.clone() for p in term.parameters()]
+    assert any(g.any() for g in own)
+    losses[term.name].backward()
+    assert module.denoiser.conv_in.weight.grad.any()
+    assert all(torch.equal(p.grad, g) for p, g in zip(term.parameters(), own, strict=True))
 
 
 @pytest.mark.parametrize(("given", "expected"), [((600, 602), {600, 601}), (None, set(range(1000)))])
@@ -149,10 +190,14 @@ def test_training_timesteps_fill_the_range_and_stay_in_it(given: Any, expected: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"terms": [RegionError("brain", 1.0), RegionError("brain", 2.0, power=1)]}, "expected different names"),
+        ({"terms": [RegionError("brain", 1.0), RegionError("brain", 2.0, power=1)]}, "two terms are named 'brain'"),
         ({"timestep_range": (500, 500)}, "timestep_range is .* expected 0 ≤ first < end ≤ 1000"),
         ({"timestep_range": (-1, 500)}, "timestep_range is"),
         ({"timestep_range": (0, 1001)}, "timestep_range is"),
+        (
+            {"timestep_range": (500, 1000), "terms": [RegionError("brain", 1.0, timesteps=(0, 200))]},
+            r"'brain' acts at timesteps \[0, 200\], of which timestep_range \[500, 1000\] trains none",
+        ),
         ({"latent_weight": 0.0, "terms": []}, "expected something to optimise"),
         ({"latent_weight": -1.0}, "latent_weight is -1.0"),
     ],

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from ctp_ldm.losses import RegionError
 from ctp_ldm.modules import TranslationModule
-from ctp_ldm.networks import ImageAutoencoder, Prediction
+from ctp_ldm.networks import ForwardProcess, ImageAutoencoder
 from ctp_ldm.sample import Sample
 
 BOTH = pytest.mark.parametrize("config", [VQ, KL], ids=["VQ", "KL"])
@@ -44,7 +44,7 @@ def test_clean_latents_at_the_noisiest_step_lose_nothing_but_the_rounding_of_wha
     generator = torch.Generator().manual_seed(0)
     clean, noise = (torch.randn(8, 3, 6, 6, generator=generator) for _ in range(2))
     scheduler = {k: v for k, v in NOISE_PREDICTION.items() if not k.startswith("_")}
-    prediction = Prediction(kind, DDIMScheduler(**scheduler).alphas_cumprod)
+    prediction = ForwardProcess.diffusion(kind, DDIMScheduler(**scheduler).alphas_cumprod)
     last = torch.full((8,), 999)
     noisy, output = prediction.noisy(clean, noise, last), prediction.target(clean, noise, last)
     torch.testing.assert_close(prediction.clean(output, noisy, last), clean, atol=1e-4, rtol=1e-4)
@@ -56,7 +56,7 @@ def test_clean_latents_at_the_noisiest_step_lose_nothing_but_the_rounding_of_wha
 
 
 def test_noisy_latents_are_float32_whatever_the_latents_are() -> None:
-    prediction = Prediction("v_prediction", torch.tensor([1 - 2**-12]))  # √ᾱ is 1 in bfloat16
+    prediction = ForwardProcess.diffusion("v_prediction", torch.tensor([1 - 2**-12]))  # √ᾱ is 1 in bfloat16
     ones = torch.ones(1, 1, 1, 1, dtype=torch.bfloat16)
     with autocast():
         noisy = prediction.noisy(ones, 0 * ones, torch.tensor([0]))

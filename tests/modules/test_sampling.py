@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from samples import KL, SCHEDULER, SPEC, VQ, ToyData, autoencoder, diffusion, random_batch, select, trainer
+from samples import KL, SCHEDULER, SIZE, SPEC, VQ, ToyData, autoencoder, diffusion, random_batch, select, trainer
 
-from ctp_ldm.networks import ConfigError
+from ctp_ldm.networks import ConfigError, initial_noise, slice_generators
 from ctp_ldm.sample import Sample
 
 BOTH = pytest.mark.parametrize("config", [VQ, KL], ids=["VQ", "KL"])
@@ -83,11 +83,14 @@ def test_a_slice_has_the_same_image_in_any_company(name: str, config: dict[str, 
         torch.testing.assert_close(module.synthesise(select(slices, [i])), together[i : i + 1], atol=1e-5, rtol=0)
 
 
+def first_noise(batch: Sample, seed: int = 0) -> torch.Tensor:
+    generators = slice_generators(seed, batch["case"], batch["slice_index"].tolist())
+    return initial_noise("random", generators, seed, (3, SIZE[0] // 2, SIZE[1] // 2), torch.device("cpu"))
+
+
 @torch.no_grad()
 def test_patient_slice_and_sampling_seed_each_change_the_noise(slices: Sample) -> None:
-    condition = diffusion().condition(slices)
-    noise = diffusion().initial_noise(diffusion().generators(slices), condition)
-    other = diffusion(sampling_seed=1).initial_noise(diffusion(sampling_seed=1).generators(slices), condition)
+    noise, other = first_noise(slices), first_noise(slices, seed=1)
     everything = torch.cat([noise, other]).flatten(1)
     assert len({tuple(row.tolist()) for row in everything}) == 8
 
@@ -100,8 +103,7 @@ def test_another_sampling_seed_gives_another_image(slices: Sample) -> None:
 
 @torch.no_grad()
 def test_initial_noise_is_standard_normal() -> None:
-    batch = random_batch(64)
-    noise = diffusion().initial_noise(diffusion().generators(batch), diffusion().condition(batch))
+    noise = first_noise(random_batch(64))
     assert noise.shape == (64, 3, 8, 12)
     assert noise.mean().item() == pytest.approx(0, abs=0.03)
     assert noise.std().item() == pytest.approx(1, abs=0.03)
@@ -121,7 +123,7 @@ def test_sampling_is_ddim_without_noise(steps: int, kind: str, batch: Sample) ->
     module = diffusion(scheduler={**SCHEDULER, "prediction_type": kind}, steps=steps).eval()
     alphas = np.append(zero_snr_alphas(), 1.0)  # index −1: clean
     condition = module.condition(batch)
-    latents = module.initial_noise(module.generators(batch), condition)
+    latents = first_noise(batch)
     stride = 1000 // steps
     for t in range(999, -1, -stride):
         a, s = float(np.sqrt(alphas[t])), float(np.sqrt(1 - alphas[t]))

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler
 from samples import NOISE_PREDICTION, SCHEDULER
 
-from ctp_ldm.networks import ConfigError, Prediction, build_scheduler
+from ctp_ldm.networks import ConfigError, ForwardProcess, build_scheduler
 
 KINDS = ["epsilon", "sample", "v_prediction"]
 
@@ -67,25 +67,25 @@ TIMESTEPS = torch.tensor([0, 137, 800, 999])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_forward_process_is_that_of_diffusers(kind: str, clean: torch.Tensor, noise: torch.Tensor) -> None:
     reference = scheduler(kind)
-    noisy = Prediction(kind, reference.alphas_cumprod).noisy(clean, noise, TIMESTEPS)
+    noisy = ForwardProcess.diffusion(kind, reference.alphas_cumprod).noisy(clean, noise, TIMESTEPS)
     torch.testing.assert_close(noisy, reference.add_noise(clean, noise, TIMESTEPS))
 
 
 def test_v_is_that_of_diffusers(clean: torch.Tensor, noise: torch.Tensor) -> None:
     reference = scheduler("v_prediction")
-    target = Prediction("v_prediction", reference.alphas_cumprod).target(clean, noise, TIMESTEPS)
+    target = ForwardProcess.diffusion("v_prediction", reference.alphas_cumprod).target(clean, noise, TIMESTEPS)
     torch.testing.assert_close(target, reference.get_velocity(clean, noise, TIMESTEPS))
 
 
 def test_the_other_targets_are_the_noise_and_the_clean_latents(clean: torch.Tensor, noise: torch.Tensor) -> None:
     alphas = scheduler("epsilon").alphas_cumprod
-    assert torch.equal(Prediction("epsilon", alphas).target(clean, noise, TIMESTEPS), noise)
-    assert torch.equal(Prediction("sample", alphas).target(clean, noise, TIMESTEPS), clean)
+    assert torch.equal(ForwardProcess.diffusion("epsilon", alphas).target(clean, noise, TIMESTEPS), noise)
+    assert torch.equal(ForwardProcess.diffusion("sample", alphas).target(clean, noise, TIMESTEPS), clean)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_perfect_output_gives_the_clean_latents_back(kind: str, clean: torch.Tensor, noise: torch.Tensor) -> None:
-    prediction = Prediction(kind, scheduler(kind).alphas_cumprod)
+    prediction = ForwardProcess.diffusion(kind, scheduler(kind).alphas_cumprod)
     target = prediction.target(clean, noise, TIMESTEPS)
     implied = prediction.clean(target, prediction.noisy(clean, noise, TIMESTEPS), TIMESTEPS)
     # Noise prediction divides by √ᾱ ≈ 0.012 at the last timestep.
@@ -99,7 +99,7 @@ def test_the_implied_clean_latents_of_any_output_are_those_of_a_ddim_step(
     reference = scheduler(kind)
     reference.config.clip_sample = False
     reference.set_timesteps(10)
-    prediction = Prediction(kind, reference.alphas_cumprod)
+    prediction = ForwardProcess.diffusion(kind, reference.alphas_cumprod)
     for t in TIMESTEPS:
         expected = reference.step(noise, int(t), clean).pred_original_sample
         torch.testing.assert_close(prediction.clean(noise, clean, t.expand(4)), expected, atol=1e-4, rtol=1e-4)
@@ -109,7 +109,7 @@ def test_the_implied_clean_latents_of_any_output_are_those_of_a_ddim_step(
 def test_the_last_timestep_of_a_zero_snr_schedule_is_pure_noise_and_still_gives_clean_latents(
     kind: str, clean: torch.Tensor, noise: torch.Tensor
 ) -> None:
-    prediction = Prediction(kind, scheduler(kind).alphas_cumprod)
+    prediction = ForwardProcess.diffusion(kind, scheduler(kind).alphas_cumprod)
     last = torch.full((4,), 999)
     noisy = prediction.noisy(clean, noise, last)
     torch.testing.assert_close(noisy, noise)
@@ -117,7 +117,7 @@ def test_the_last_timestep_of_a_zero_snr_schedule_is_pure_noise_and_still_gives_
 
 
 def test_timesteps_belong_to_the_samples_of_a_volume_batch_too() -> None:
-    prediction = Prediction("v_prediction", torch.tensor([1.0, 0.25]))
+    prediction = ForwardProcess.diffusion("v_prediction", torch.tensor([1.0, 0.25]))
     ones, zeros = torch.ones(2, 1, 2, 3, 4), torch.zeros(2, 1, 2, 3, 4)
     noisy = prediction.noisy(ones, zeros, torch.tensor([0, 1]))
     assert torch.equal(noisy, torch.tensor([1.0, 0.5]).view(2, 1, 1, 1, 1).expand_as(noisy))
@@ -125,7 +125,31 @@ def test_timesteps_belong_to_the_samples_of_a_volume_batch_too() -> None:
 
 def test_half_precision_latents_keep_the_small_signal_near_the_end_of_the_schedule() -> None:
     alpha = 1e-9  # below the smallest number of float16
-    prediction = Prediction("sample", torch.tensor([alpha]))
+    prediction = ForwardProcess.diffusion("sample", torch.tensor([alpha]))
     clean = torch.ones(1, 1, 1, 1, dtype=torch.float16)
     noisy = prediction.noisy(clean, torch.zeros_like(clean), torch.tensor([0]))
     assert noisy.item() == pytest.approx(alpha**0.5)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "displacement"])
+@pytest.mark.parametrize("gamma", [0.5, 5.0])
+def test_min_snr_weights_make_all_outputs_weigh_the_error_of_x0_alike(
+    kind: str, gamma: float, clean: torch.Tensor, noise: torch.Tensor
+) -> None:
+    """Whatever the network puts out: weight · ‖its error‖² is min(SNR, γ) · ‖x0's error‖²."""
+    alphas = scheduler("epsilon").alphas_cumprod
+    process = ForwardProcess.diffusion(kind, alphas)
+    noisy = process.noisy(clean, noise, TIMESTEPS)
+    target = process.target(clean, noise, TIMESTEPS)
+    output = target + 0.1
+    weighted = process.min_snr_weights(TIMESTEPS, gamma) * ((output - target) ** 2).mean(dim=(1, 2, 3))
+    error = ((process.clean(output, noisy, TIMESTEPS) - clean) ** 2).mean(dim=(1, 2, 3))
+    snr = (alphas / (1 - alphas))[TIMESTEPS]
+    torch.testing.assert_close(weighted, snr.clamp(max=gamma) * error, rtol=2e-3, atol=1e-4)
+
+
+def test_processes_are_the_same_when_their_networks_can_be_exchanged() -> None:
+    first = ForwardProcess.of(scheduler("v_prediction"))
+    assert first.same_as(ForwardProcess.of(scheduler("v_prediction")))
+    assert not first.same_as(ForwardProcess.of(scheduler("sample")))
+    assert not first.same_as(ForwardProcess.diffusion("v_prediction", scheduler("epsilon").alphas_cumprod))

@@ -1,0 +1,35 @@
+"""What is where in a folder, and what the same things are called in a checkpoint.
+
+FOLDER/
+  model_index.json        the pipeline's parts and their classes; absent where there is an autoencoder alone
+  autoencoder/            config.json, diffusion_pytorch_model.safetensors: diffusers' VQModel or AutoencoderKL
+  denoiser/               the same: UNet2DModel
+  scheduler/              scheduler_config.json
+  latents.safetensors     mean and std of each latent channel; source_map and source_shift of a bridge
+  ctp_ldm.json            version, stage, channels with scalings and units, grid, how to sample
+"""
+
+from typing import Any
+
+from diffusers import AutoencoderKL, UNet2DModel, VQModel
+
+INDEX, RECORD, LATENTS = "model_index.json", "ctp_ldm.json", "latents.safetensors"
+PIPELINE = "CTPLDMPipeline"
+AUTOENCODER, DENOISER, SCHEDULER = "autoencoder", "denoiser", "scheduler"
+STAGES = {
+    "autoencoder": (AUTOENCODER,),
+    "diffusion": (AUTOENCODER, DENOISER, SCHEDULER),
+    "posttrain": (AUTOENCODER, DENOISER, SCHEDULER),
+}
+CLASSES: dict[str, dict[str, type[Any]]] = {
+    AUTOENCODER: {"VQModel": VQModel, "AutoencoderKL": AutoencoderKL},
+    DENOISER: {"UNet2DModel": UNet2DModel},
+}
+PREFIXES = {AUTOENCODER: "autoencoder.net.", DENOISER: "denoiser."}
+"""Of a network's weights in a checkpoint."""
+MOMENTS = {"mean": "latent_mean", "std": "latent_std"}
+BRIDGE = {"source_map": "source_map", "source_shift": "source_shift"}
+"""Names in latents.safetensors → names in a checkpoint."""
+OBJECTIVE = ("terms.", "discriminator.")
+"""Weights in a checkpoint that belong to what was optimised, not to the model: no folder has them."""
+NOTICE = "images of this model are synthetic, for research use"

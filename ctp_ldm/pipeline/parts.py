@@ -1,0 +1,114 @@
+"""The diffusers components of a model, built from what a checkpoint says of itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctp_ldm.networks import BrownianBridgeScheduler, build_component, build_scheduler
+from ctp_ldm.pipeline.layout import (
+    AUTOENCODER,
+    BRIDGE,
+    CLASSES,
+    DENOISER,
+    MOMENTS,
+    OBJECTIVE,
+    PREFIXES,
+    SCHEDULER,
+    STAGES,
+)
+from ctp_ldm.pipeline.weights import weight_faults
+from ctp_ldm.runs import KEY, CheckpointError
+from ctp_ldm.spec import DataSpec
+
+
+def skeletons(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Part → component; networks have names and shapes of their weights only, at no cost in memory.
+
+    Args:
+        record: of a checkpoint, under its key `ctp_ldm`.
+
+    Raises:
+        CheckpointError: the record is of no stage that is known, or does not name the parts.
+        ConfigError: a part's config is wrong.
+    """
+    if record.get("stage") not in STAGES:
+        raise CheckpointError(f"stage is {record.get('stage')!r}; expected one of {list(STAGES)}")
+    names = STAGES[record["stage"]]
+    unnamed = [name for name in names if name not in record]
+    if unnamed:
+        raise CheckpointError(
+            f"it says nothing of its {', '.join(unnamed)}, because version {record.get('version')} wrote it; start a "
+            "run from it with init_from: that run's checkpoints do"
+        )
+    spec = DataSpec.from_plain(record["spec"])
+    sources, targets = len(spec.source), len(spec.target)
+    with torch.device("meta"):
+        autoencoder = _network(AUTOENCODER, record, targets, targets)
+        parts = {AUTOENCODER: autoencoder}
+        if DENOISER in names:
+            latents = int(autoencoder.config["latent_channels"])
+            parts[DENOISER] = _network(DENOISER, record, latents + sources, latents)
+    if SCHEDULER in names:
+        parts[SCHEDULER] = build_scheduler(record[SCHEDULER], record["sampling"]["steps"])
+    return parts
+
+
+def expected_shapes(parts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights and latent moments that a checkpoint of these parts has."""
+    shapes = {
+        f"{prefix}{name}": tuple(tensor.shape)
+        for part, prefix in PREFIXES.items()
+        if part in parts
+        for name, tensor in parts[part].state_dict().items()
+    }
+    if DENOISER in parts:
+        channels = parts[DENOISER].config["out_channels"]
+        shapes |= dict.fromkeys(MOMENTS.values(), (1, channels, 1, 1))
+        if isinstance(parts[SCHEDULER], BrownianBridgeScheduler):
+            sources = parts[DENOISER].config["in_channels"] - channels
+            shapes |= {BRIDGE["source_map"]: (channels, sources, 1, 1), BRIDGE["source_shift"]: (channels,)}
+    return shapes
+
+
+def components(checkpoint: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Part → component with its weights, which are shared with the checkpoint, in evaluation mode.
+
+    Args:
+        name: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: the checkpoint is incomplete, or holds what no part has a use for.
+    """
+    try:
+        parts = skeletons(checkpoint[KEY])
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    state = {key: value for key, value in checkpoint["state_dict"].items() if not key.startswith(OBJECTIVE)}
+    require_weights(state, parts, name)
+    for part, prefix in PREFIXES.items():
+        if part in parts:
+            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            parts[part].load_state_dict(own, assign=True)
+            parts[part].requires_grad_(False).eval()
+    return parts
+
+
+def require_weights(state: Mapping[str, Tensor], parts: Mapping[str, Any], name: str) -> None:
+    """Refuse weights that are not exactly those of the parts, and latents of unknown scale.
+
+    Raises:
+        CheckpointError: listing all of them.
+    """
+    faults = weight_faults(state, expected_shapes(parts))
+    for key in (*MOMENTS.values(), *BRIDGE.values()):
+        if key in state and not state[key].isfinite().all():
+            faults.append(f"{key} is not finite: the latents' scale was never estimated, train the denoiser first")
+    if faults:
+        listing = "\n  ".join(faults)
+        raise CheckpointError(f"the weights of {name} are not those of its parts\n  {listing}")
+
+
+def _network(part: str, record: Mapping[str, Any], in_channels: int, out_channels: int) -> Any:
+    return build_component(part, record[part], CLASSES[part], in_channels=in_channels, out_channels=out_channels)
