@@ -1,4 +1,4 @@
-"""What a batch is, for data, modules and callbacks alike."""
+"""What a batch is and what becomes of it, for data, modules and callbacks alike."""
 
 from typing import NotRequired, TypedDict
 
@@ -24,3 +24,14 @@ class Sample(TypedDict):
     lesion: NotRequired[Tensor]
     case: list[str]
     slice_index: Tensor
+
+
+class Synthesis(TypedDict):
+    """What a model makes of a batch of slices, in physical units and 0 outside the brain.
+
+    image: (B, C, H, W) float32; C are the targets, or the one probability of a segmenter.
+    deviation: (B, C, H, W) standard deviation over several samples of a model that draws them.
+    """
+
+    image: Tensor
+    deviation: NotRequired[Tensor]

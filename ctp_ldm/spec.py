@@ -73,6 +73,11 @@ class DataSpec:
         values = encoded.float()
         return torch.stack([c.scaling.decode(values[:, i]) for i, c in enumerate(self.target)], dim=1)
 
+    def encode_target(self, values: Tensor) -> Tensor:
+        """(B, Ct, H, W) in each channel's unit → [−1, 1], float32; what lies outside the range is clipped."""
+        physical = values.float()
+        return torch.stack([c.scaling.encode(physical[:, i]) for i, c in enumerate(self.target)], dim=1)
+
     def require_same(self, other: "DataSpec", mine: str, theirs: str, remedy: str) -> None:
         """Refuse to go on where two records differ.
 

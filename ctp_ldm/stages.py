@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, cast
 
 import lightning as L
@@ -12,11 +13,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ctp_ldm.callbacks import EMA, FiniteLoss, LastCheckpoint, NIfTIWriter, PatientTables
+from ctp_ldm.callbacks import EMA, Evaluation, FiniteLoss, LastCheckpoint, NIfTIWriter
 from ctp_ldm.callbacks.record import CONFIG, SaveRun
 from ctp_ldm.configuration import find_configs
 from ctp_ldm.data import TranslationDataModule
-from ctp_ldm.modules import TranslationModule
+from ctp_ldm.modules import LesionReader, TranslationModule
 from ctp_ldm.processes import leave_together
 from ctp_ldm.runs import CHECKPOINTS, AtomicCheckpointIO, CheckpointError, hold, read_checkpoint
 from ctp_ldm.runs.checks import checkpoint_bytes, require_all, require_space, require_validation
@@ -63,6 +64,12 @@ class StageCLI(LightningCLI):
             help="Learning rate per sample of an optimiser step (all processes and accumulated batches); it takes the "
             "place of the optimiser's own.",
         )
+        parser.add_argument(
+            "--segmenter",
+            type=str | None,
+            default=None,
+            help="Checkpoint of a segmenter of real images; in test and validation it reads the synthetic ones.",
+        )
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.link_arguments("data.spec", "model.init_args.spec", compute_fn=DataSpec.to_plain, apply_on="instantiate")
 
@@ -78,7 +85,7 @@ class StageCLI(LightningCLI):
         root = config.trainer.default_root_dir
         if root is None:
             raise ValueError("trainer.default_root_dir is not set; expected the run's folder, such as runs/posttrain")
-        if config.get("ckpt_path") is None:
+        if config.get("ckpt_path") is None and resolve_name(config.model.class_path).checkpoint_needed:
             config.ckpt_path = self._usual_checkpoint(Path(root))
 
     def _usual_checkpoint(self, root: Path) -> str | None:
@@ -119,7 +126,9 @@ class StageCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         if any(isinstance(callback, EMA) for callback in config["callbacks"] or []):
             raise ValueError("trainer.callbacks names EMA; expected the key ema instead, such as ema: 0.999")
-        return super()._instantiate_trainer(config, [*callbacks, EMA(self._get(self.config_init, "ema"))])
+        self.evaluation = Evaluation()
+        always = [EMA(self._get(self.config_init, "ema")), self.evaluation]
+        return super()._instantiate_trainer(config, [*callbacks, *always])
 
     def _run_subcommand(self, subcommand: str) -> None:
         with ExitStack() as around:
@@ -136,11 +145,18 @@ class StageCLI(LightningCLI):
                     child.kill()
                 raise
 
+    def _load_segmenter(self) -> None:
+        path = self._get(self.config, "segmenter")
+        if path is not None:
+            self.evaluation.reader = LesionReader(Path(path), self.model.spec)
+
+    before_validate = before_test = _load_segmenter
+
     def before_fit(self) -> None:
         """All that can be told before hours of training, and before the record of a resumed run is written anew."""
         averaged = self._get(self.config, "ema") is not None
         root = Path(self.trainer.default_root_dir)
-        checks = [self._load_start, lambda: require_validation(self.trainer)]
+        checks = [self._load_start, self._load_segmenter, lambda: require_validation(self.trainer)]
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             checks.append(lambda: require_space(root, checkpoint_bytes(self.model, averaged)))
         require_all(checks)
@@ -218,7 +234,7 @@ def run_stage(arguments: Sequence[str]) -> None:
             save_config_kwargs={"overwrite": True},
             # Always there: without them a run could not go on, and test and predict would keep nothing.
             trainer_defaults={
-                "callbacks": [FiniteLoss(), PatientTables(), NIfTIWriter()],
+                "callbacks": [FiniteLoss(), NIfTIWriter()],
                 "use_distributed_sampler": False,  # the DataModule shares slices and patients out exactly
             },
             seed_everything_default=0,

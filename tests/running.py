@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from samples import DENOISER, KL, VQ
+from samples import DENOISER, KL, SEGMENTER, VQ
 
 from ctp_ldm.configuration import shipped_configs
 
@@ -23,6 +23,8 @@ SMALL = [
 OVERLAYS = {
     "control.yaml": "posttrain.yaml",
     "demo/control.yaml": "demo/posttrain.yaml",
+    "demo/direct.yaml": "demo/segmenter.yaml",
+    "direct.yaml": "segmenter.yaml",
     "families/bridge.yaml": "diffusion.yaml",
     "families/bridge-posttrain.yaml": "posttrain.yaml",
     "families/end-to-end.yaml": "posttrain.yaml",
@@ -46,7 +48,7 @@ def configs_of(name: str) -> list[str]:
 
 
 def stage_of(name: str) -> str:
-    """autoencoder, diffusion or posttrain."""
+    """autoencoder, diffusion, posttrain, segmenter or threshold."""
     return Path(OVERLAYS.get(name, name)).stem
 
 
@@ -75,7 +77,11 @@ def shrunk(name: str, folder: Path) -> list[str]:
     """A config with tiny networks, to be given after the config itself."""
     kind = setting(name, "model", "init_args", "autoencoder", "_class_name")
     arguments: dict[str, object] = {"autoencoder": VQ if kind == "VQModel" else KL, "lr_scheduler": None}
-    if stage_of(name) != "autoencoder":
+    if stage_of(name) == "segmenter":
+        arguments = {"network": SEGMENTER, "feature_layer": None, "lr_scheduler": None}
+    elif stage_of(name) == "threshold":
+        arguments = {}
+    elif stage_of(name) != "autoencoder":
         one_step = setting(name, "model", "init_args", "noise") is not None
         arguments |= {"denoiser": DENOISER, "steps": 1 if one_step else 2}
     path = folder / f"shrunk-{name.replace('/', '-')}"

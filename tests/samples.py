@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ctp_ldm.geometry import Geometry
-from ctp_ldm.modules import AutoencoderModule, LatentDiffusionModule, LesionAwarePostTraining
+from ctp_ldm.modules import AutoencoderModule, LatentDiffusionModule, LesionAwarePostTraining, SegmenterModule
 from ctp_ldm.sample import Sample
 from ctp_ldm.scaling import Linear
 from ctp_ldm.spec import Channel, DataSpec
@@ -43,6 +43,7 @@ DENOISER: dict[str, Any] = {
     "norm_num_groups": 4,
     "attention_head_dim": 8,
 }
+SEGMENTER: dict[str, Any] = {"_class_name": "UNet", "channels": [8, 16], "strides": [2]}
 SCHEDULER: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
     "num_train_timesteps": 1000,
@@ -104,6 +105,11 @@ def diffusion(config: dict[str, Any] = KL, scale: bool = True, **arguments: Any)
 def posttrain(config: dict[str, Any] = KL, scale: bool = True, **arguments: Any) -> LesionAwarePostTraining:
     """The same weights as `diffusion`."""
     return _with_scale(LesionAwarePostTraining, config, scale, arguments)
+
+
+def segmenter(**arguments: Any) -> SegmenterModule:
+    torch.manual_seed(1)
+    return SegmenterModule(SPEC.to_plain(), SEGMENTER, **arguments)
 
 
 def _with_scale(make: Callable[..., Any], config: dict[str, Any], scale: bool, arguments: dict[str, Any]) -> Any:

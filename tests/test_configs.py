@@ -3,19 +3,25 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from data import trees
 from running import GRID, OVERLAYS, SHIPPED, SMALL, Command, base_of, configs_of, options, shrunk
 
 from ctp_ldm.configuration import find_configs, shipped_configs
+from ctp_ldm.networks import ConfigError
+from ctp_ldm.runs import CheckpointError
 
 TASKS = sorted(f"tasks/{path.name}" for path in (shipped_configs() / "tasks").iterdir())
 STAGES = {"autoencoder.yaml", "diffusion.yaml", "posttrain.yaml"}
+READERS = {"segmenter.yaml", "demo/segmenter.yaml", "threshold.yaml"}
 
 
 def test_every_yaml_is_known_to_these_tests() -> None:
-    assert set(SHIPPED) == {f"{folder}{s}" for folder in ("", "demo/", "published/") for s in STAGES} | set(OVERLAYS)
+    assert set(SHIPPED) == {f"{folder}{s}" for folder in ("", "demo/", "published/") for s in STAGES} | READERS | set(
+        OVERLAYS
+    )
     assert TASKS
 
 
@@ -32,7 +38,7 @@ def test_prints_a_config_that_names_model_data_and_run_folder(
     assert printed["trainer"]["default_root_dir"].startswith("runs/")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "threshold.yaml"])
 def test_trains_at_a_tiny_size_from_what_its_own_base_writes(
     name: str, command: Command, trained_config: Callable[[str], Path], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -51,6 +57,36 @@ def test_a_family_of_the_demos_size_samples_and_is_exported(
     assert Path("run/test/patients.csv").is_file()
     command("convert", checkpoint, "folder", "--to=diffusers")
     assert Path("folder/model_index.json").is_file()
+
+
+def test_the_clinics_rule_is_tested_without_training(command: Command, patients: Path) -> None:
+    tree = patients / "isles24"
+    command("prepare", tree, "store", "--config=threshold.yaml", *GRID, "--workers=1")
+    command("test", "--config=threshold.yaml", *GRID, *SMALL, "--data.store=store")
+    table = pd.read_csv("runs/threshold/test/patients.csv")
+    assert table["dice"].between(0, 1).all()
+    assert table["hallucinated_penumbra_ml"].notna().all(), "there is a map of Tmax"
+    with pytest.raises(ConfigError, match="nothing to train"):
+        command("fit", "--config=threshold.yaml", *GRID, *SMALL, "--data.store=store")
+
+
+def test_a_segmenter_reads_what_another_model_synthesises(
+    command: Command, trained_config: Callable[[str], Path], store: Path, tmp_path: Path
+) -> None:
+    reader, model = trained_config("demo/segmenter.yaml"), trained_config("demo/diffusion.yaml")
+    arguments = [*options("demo/diffusion.yaml", store, tmp_path), "--trainer.default_root_dir=run"]
+    command("test", *arguments, f"--ckpt_path={model}", f"--segmenter={reader}")
+    table = pd.read_csv("run/test/patients.csv", index_col="case")
+    assert {"dice", "dice_real", "hallucinated_ml", "brain_mae_adc", "ms_ssim_dwi"} <= set(table)
+    command("test", *options("demo/segmenter.yaml", store, tmp_path), f"--ckpt_path={reader}",
+            "--trainer.default_root_dir=own")  # fmt: skip
+    own = pd.read_csv("own/test/patients.csv", index_col="case")
+    pd.testing.assert_series_equal(own["dice"], table["dice_real"], check_names=False)
+    with pytest.raises(CheckpointError, match="is of stage 'diffusion'; the key segmenter expects 'segmenter'"):
+        command("test", *arguments, f"--ckpt_path={model}", f"--segmenter={model}")
+    direct = trained_config("demo/direct.yaml")
+    with pytest.raises(CheckpointError, match="reads the source, not synthetic images"):
+        command("test", *arguments, f"--ckpt_path={model}", f"--segmenter={direct}")
 
 
 @pytest.fixture(scope="session")

@@ -2,27 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import nibabel as nib
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from ctp_ldm import __version__
 from ctp_ldm.geometry import Geometry
-from ctp_ldm.sample import Sample
-from ctp_ldm.spec import Channel
+from ctp_ldm.sample import Sample, Synthesis
 
 NOTICE = "synthetic, for research use"
 
 
 class NIfTIWriter(BasePredictionWriter):
     """Writes `predictions/<case>/<case>_desc-synthetic_<target>.nii.gz` and a JSON sidecar under the run folder.
+
+    Of a model that draws several samples, their mean, and `…_desc-deviation_<target>.nii.gz` beside it.
 
     A case is written when all its slices have come; slices without brain are 0. The volume has the shape and affine
     of the input's files and each target's unit. Files appear whole or not at all.
@@ -49,7 +50,7 @@ class NIfTIWriter(BasePredictionWriter):
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        prediction: Tensor,
+        prediction: Synthesis,
         batch_indices: Sequence[int] | None,
         batch: Sample,
         batch_idx: int,
@@ -58,13 +59,21 @@ class NIfTIWriter(BasePredictionWriter):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        images = prediction.float().cpu().numpy()
-        for case, index, image in zip(batch["case"], batch["slice_index"].tolist(), images, strict=True):
+        channels = pl_module.outputs
+        names = [f"synthetic_{channel.name}" for channel in channels]  # type: ignore[union-attr]
+        images = prediction["image"]
+        if "deviation" in prediction:
+            names += [f"deviation_{channel.name}" for channel in channels]  # type: ignore[union-attr]
+            images = torch.cat([images, prediction["deviation"]], dim=1)
+        units = [channel.scaling.unit for channel in channels] * (len(names) // len(channels))  # type: ignore[union-attr, arg-type]
+        files = dict(zip(names, units, strict=True))
+        arrays = images.float().cpu().numpy()
+        for case, index, image in zip(batch["case"], batch["slice_index"].tolist(), arrays, strict=True):
             slices = self._slices.setdefault(case, {})
             slices[index] = image
             if len(slices) == data.slices_with_brain(case):
                 folder = Path(trainer.default_root_dir) / "predictions" / case
-                self._write(folder, case, self._slices.pop(case), data.geometry(case), data.spec.target)
+                self._write(folder, case, self._slices.pop(case), data.geometry(case), files)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._slices:
@@ -72,11 +81,16 @@ class NIfTIWriter(BasePredictionWriter):
         rank_zero_only(print)(f"predictions: {Path(trainer.default_root_dir) / 'predictions'} ({NOTICE})")
 
     def _write(
-        self, folder: Path, case: str, slices: dict[int, np.ndarray], geometry: Geometry, channels: Sequence[Channel]
+        self, folder: Path, case: str, slices: dict[int, np.ndarray], geometry: Geometry, files: Mapping[str, str]
     ) -> None:
+        """A file for each channel of the slices.
+
+        Args:
+            files: what each holds, such as synthetic_dwi → its unit.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         depth = geometry.ras_shape[2]
-        for i, channel in enumerate(channels):
+        for i, (name, unit) in enumerate(files.items()):
             stack = np.zeros((depth, *geometry.size), dtype=np.float32)
             for index, image in slices.items():
                 stack[index] = image[i]
@@ -86,13 +100,12 @@ class NIfTIWriter(BasePredictionWriter):
             volume.set_qform(affine, code=1)
             volume.header.set_xyzt_units("mm")
             volume.header["descrip"] = NOTICE.encode()
-            path = folder / f"{case}_desc-synthetic_{channel.name}.nii.gz"
+            path = folder / f"{case}_desc-{name}.nii.gz"
             partial = path.with_name(f".{path.name}")
             nib.save(volume, partial)
             sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-            _write_json(
-                sidecar, {**self._provenance, "Case": case, "Channel": channel.name, "Units": channel.scaling.unit}
-            )
+            channel = name.partition("_")[2]
+            _write_json(sidecar, {**self._provenance, "Case": case, "Channel": channel, "Units": unit})
             partial.replace(path)
 
 

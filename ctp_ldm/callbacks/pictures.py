@@ -8,10 +8,9 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from ctp_ldm.panels import Panel, Row, draw_rows, source_panel, window
-from ctp_ldm.sample import Sample
+from ctp_ldm.sample import Sample, Synthesis
 from ctp_ldm.spec import DataSpec
 
 
@@ -34,12 +33,12 @@ class Pictures(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Sample, *_: Any
     ) -> None:
-        self._collect(pl_module.spec, outputs, batch)  # type: ignore[arg-type]
+        self._collect(pl_module, outputs, batch)
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Sample, *_: Any
     ) -> None:
-        self._collect(pl_module.spec, outputs, batch)  # type: ignore[arg-type]
+        self._collect(pl_module, outputs, batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and not trainer.sanity_checking:
@@ -58,8 +57,8 @@ class Pictures(L.Callback):
         drawn: dict[str, Any] = {f"{case}/{name}": a for case, arrays in panels.items() for name, a in arrays.items()}
         np.savez_compressed(folder / "test.npz", **drawn)
 
-    def _collect(self, spec: DataSpec, prediction: Tensor, batch: Sample) -> None:
-        real = spec.decode_target(batch["target"])
+    def _collect(self, pl_module: L.LightningModule, synthesis: Synthesis, batch: Sample) -> None:
+        real = pl_module.spec.decode_target(batch["target"])  # type: ignore[operator, union-attr]
         for i, case in enumerate(batch["case"]):
             if case not in self._chosen and len(self._chosen) == self.patients:
                 continue
@@ -71,7 +70,7 @@ class Pictures(L.Callback):
             arrays = {
                 "source": batch["source"][i].mean(0),
                 "real": real[i],
-                "synthetic": prediction[i].float(),
+                "synthetic": synthesis["image"][i].float(),
                 "lesion": lesion,
                 "brain": batch["brain"][i, 0],
             }
@@ -104,13 +103,20 @@ def draw_cases(cases: Mapping[str, Mapping[str, np.ndarray]], spec: DataSpec) ->
 def _panels(arrays: Mapping[str, np.ndarray], spec: DataSpec) -> list[Panel]:
     brain = arrays["brain"] > 0.5
     panels = [source_panel(arrays)]
+    finds_lesions = len(arrays["synthetic"]) != len(spec.target)
     for i, channel in enumerate(spec.target):
-        real, synthetic, name = arrays["real"][i], arrays["synthetic"][i], channel.name
+        real, name = arrays["real"][i], channel.name
         high = window(real, brain)
+        if finds_lesions:
+            panels.append(Panel(real, f"{name} real", "gray", 0.0, high))
+            continue
+        synthetic = arrays["synthetic"][i]
         error = np.where(brain, synthetic - real, np.nan)
         panels += [
             Panel(real, f"{name} real", "gray", 0.0, high),
             Panel(synthetic, f"{name} synthetic", "gray", 0.0, high),
             Panel(error, f"error ±{high / 2:.3g} {channel.scaling.unit}", "RdBu_r", -high / 2, high / 2),
         ]
+    if finds_lesions:
+        panels.append(Panel(arrays["synthetic"][0], "probability of lesion", "gray", 0.0, 1.0))
     return panels

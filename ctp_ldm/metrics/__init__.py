@@ -1,6 +1,77 @@
-"""Image metrics per patient in physical units, and statistics over patients."""
+"""What is measured of a patient, and what is concluded over patients.
 
+A patient's columns come from `evaluate_patient`, which reads `PatientVolumes` and puts together `image_metrics`,
+`uncertainty_metrics` and `lesion_metrics`; `describe` says what a column is called and which way is better. Over
+patients there are `statistics.py` (means, pairs, seeds, tests) and `agreement.py` (volumes). `PatientMetrics` gathers
+the image errors slice by slice while a network is trained, without holding volumes.
+"""
+
+from ctp_ldm.metrics.agreement import (
+    BlandAltman,
+    Decisions,
+    Estimate,
+    bland_altman,
+    by_stratum,
+    ccc,
+    decisions,
+    icc,
+)
+from ctp_ldm.metrics.catalogue import METRICS, Metric, UnknownMetric, describe
+from ctp_ldm.metrics.evaluation import evaluate_patient
+from ctp_ldm.metrics.features import frechet_distance
+from ctp_ldm.metrics.images import image_metrics
+from ctp_ldm.metrics.lesions import lesion_metrics
+from ctp_ldm.metrics.overlap import LesionOverlap
 from ctp_ldm.metrics.patients import PatientMetrics, balanced_mae
-from ctp_ldm.metrics.statistics import Interval, bootstrap_mean, mean_over_patients
+from ctp_ldm.metrics.statistics import (
+    Interval,
+    StatisticsError,
+    average_seeds,
+    bootstrap_mean,
+    holm,
+    mean_over_patients,
+    no_worse,
+    paired_difference,
+    proportion,
+    seed_deviation,
+    sign_flip_test,
+)
+from ctp_ldm.metrics.uncertainty import calibration_curve, uncertainty_metrics
+from ctp_ldm.metrics.volumes import PatientVolumes, VolumesError
 
-__all__ = ["Interval", "PatientMetrics", "balanced_mae", "bootstrap_mean", "mean_over_patients"]
+__all__ = [
+    "METRICS",
+    "BlandAltman",
+    "Decisions",
+    "Estimate",
+    "Interval",
+    "LesionOverlap",
+    "Metric",
+    "PatientMetrics",
+    "PatientVolumes",
+    "StatisticsError",
+    "UnknownMetric",
+    "VolumesError",
+    "average_seeds",
+    "balanced_mae",
+    "bland_altman",
+    "bootstrap_mean",
+    "by_stratum",
+    "calibration_curve",
+    "ccc",
+    "decisions",
+    "describe",
+    "evaluate_patient",
+    "frechet_distance",
+    "holm",
+    "icc",
+    "image_metrics",
+    "lesion_metrics",
+    "mean_over_patients",
+    "no_worse",
+    "paired_difference",
+    "proportion",
+    "seed_deviation",
+    "sign_flip_test",
+    "uncertainty_metrics",
+]

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +14,19 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ctp_ldm.metrics import PatientMetrics, balanced_mae, mean_over_patients
-from ctp_ldm.modules.checkpoints import TERMS, identity, load_exactly, require_compatible, require_same_networks
+from ctp_ldm.modules.checkpoints import (
+    TERMS,
+    case_digest,
+    identity,
+    load_exactly,
+    require_compatible,
+    require_same_networks,
+)
 from ctp_ldm.networks import ConfigError
 from ctp_ldm.pipeline import read_base
 from ctp_ldm.runs import KEY, read_checkpoint
-from ctp_ldm.sample import Sample
-from ctp_ldm.spec import DataSpec
+from ctp_ldm.sample import Sample, Synthesis
+from ctp_ldm.spec import Channel, DataSpec
 
 
 class TranslationModule(L.LightningModule, ABC):
@@ -37,11 +44,14 @@ class TranslationModule(L.LightningModule, ABC):
         base: the checkpoint that `init_from` read.
         lr_per_sample: where given, the learning rate is this times the samples of a step, whatever the optimiser says.
         last_terms: the weighted terms of the last training batch.
+        trained_on: digests of the patients that this model or any of its bases was trained on.
     """
 
     stage: ClassVar[str]
     starts_from: ClassVar[Mapping[str, str]]
     """Stage of a base checkpoint → prefix of the weights that are taken from it."""
+    checkpoint_needed: ClassVar[bool] = True
+    """Whether there is anything to train and load."""
 
     def __init__(
         self,
@@ -58,8 +68,13 @@ class TranslationModule(L.LightningModule, ABC):
         self.base: Path | None = None
         self.lr_per_sample: float | None = None
         self.last_terms: dict[str, Tensor] = {}
+        self.trained_on: set[str] = set()
         self.val_metrics = PatientMetrics(self.spec)
-        self.test_metrics = PatientMetrics(self.spec)
+
+    @property
+    def outputs(self) -> tuple[Channel, ...]:
+        """The channels of what is predicted."""
+        return self.spec.target
 
     @abstractmethod
     def loss(self, batch: Sample) -> dict[str, Tensor]:
@@ -84,7 +99,16 @@ class TranslationModule(L.LightningModule, ABC):
         self.require_fits(checkpoint, str(path))
         prefix = self.starts_from[checkpoint["ctp_ldm"]["stage"]]
         load_exactly(self, checkpoint["state_dict"], prefix, str(path))
+        self.trained_on |= set(checkpoint[KEY].get("trained_on", ()))
         self.base = Path(path)
+
+    def seen(self, cases: Iterable[str]) -> list[str]:
+        """Those of some patients that this model, or a model that it started from, was trained on."""
+        return [case for case in cases if case_digest(case) in self.trained_on]
+
+    def on_train_start(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.trained_on |= {case_digest(case) for case in getattr(data, "parts", {}).get("train", ())}
 
     def require_own(self, path: str | Path) -> None:
         """Refuse a checkpoint that is not of this stage and these data.
@@ -129,32 +153,26 @@ class TranslationModule(L.LightningModule, ABC):
         key = (int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_rank, step)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
-    def validation_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        return self._evaluate(batch, self.val_metrics)
+    def validation_step(self, batch: Sample, batch_idx: int) -> Synthesis:
+        synthesis = self.predict_step(batch, batch_idx)
+        self.val_metrics.update(synthesis["image"], self.spec.decode_target(batch["target"]), batch)
+        return synthesis
 
-    def test_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        return self._evaluate(batch, self.test_metrics)
+    def test_step(self, batch: Sample, batch_idx: int) -> Synthesis:
+        return self.predict_step(batch, batch_idx)
 
-    def predict_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """(B, Ct, H, W) in physical units, 0 outside the brain."""
-        return self.spec.decode_target(self.synthesise(batch).clamp(-1, 1)) * batch["brain"]
+    def predict_step(self, batch: Sample, batch_idx: int) -> Synthesis:
+        return {"image": self.to_physical(self.synthesise(batch), batch)}
 
-    def _evaluate(self, batch: Sample, metrics: PatientMetrics) -> Tensor:
-        prediction = self.predict_step(batch, 0)
-        metrics.update(prediction, self.spec.decode_target(batch["target"]), batch)
-        return prediction
+    def to_physical(self, images: Tensor, batch: Sample) -> Tensor:
+        """(B, Ct, H, W) in [−1, 1] up to overshoot → physical units, 0 outside the brain."""
+        return self.spec.decode_target(images.clamp(-1, 1)) * batch["brain"]
 
     def on_validation_epoch_end(self) -> None:
         patients = self.val_metrics.compute()
         self.val_metrics.reset()
         self.log_dict({f"val/{name}": value for name, value in mean_over_patients(patients).items()})
         self.log("val/balanced_mae", balanced_mae(patients, self.spec), prog_bar=True)
-
-    def on_test_epoch_start(self) -> None:
-        self.test_metrics.reset()
-
-    def on_test_epoch_end(self) -> None:
-        self.log_dict({f"test/{k}": v for k, v in mean_over_patients(self.test_metrics.compute()).items()})
 
     def parameter_groups(self) -> list[Any]:
         """What the optimiser gets: the parameters that are trained, or torch's dictionaries that group them."""
@@ -183,13 +201,17 @@ class TranslationModule(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = identity(self.stage, self.spec, self.describe())
+        checkpoint[KEY] = {
+            **identity(self.stage, self.spec, self.describe()),
+            "trained_on": sorted(self.trained_on),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         path = self._trainer.ckpt_path if self._trainer is not None else None
         name = str(path or "the checkpoint")
         require_compatible(checkpoint, (self.stage,), self.spec, name, type(self).__name__)
         self.require_fits(checkpoint, name)
+        self.trained_on |= set(checkpoint[KEY].get("trained_on", ()))
         # A model that is loaded for prediction need not know the loss terms it was trained with.
         mine = self.state_dict().keys()
         for name in [n for n in checkpoint["state_dict"] if n.startswith(TERMS) and n not in mine]:

@@ -1,5 +1,6 @@
 """What a checkpoint says of itself, and starting one stage from another's file."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,8 +32,18 @@ def identity(stage: str, spec: DataSpec, parts: Mapping[str, Any]) -> dict[str, 
     return {"version": __version__, "stage": stage, "spec": spec.to_plain(), **parts}
 
 
+def case_digest(case: str) -> str:
+    """What a checkpoint says of a patient it was trained on: enough to recognise the name, not to read it."""
+    return hashlib.sha256(case.encode()).hexdigest()[:16]
+
+
 def require_compatible(
-    checkpoint: Mapping[str, Any], stages: tuple[str, ...], spec: DataSpec, name: str, module: str
+    checkpoint: Mapping[str, Any],
+    stages: tuple[str, ...],
+    spec: DataSpec,
+    name: str,
+    module: str,
+    any_source: bool = False,
 ) -> None:
     """Refuse a checkpoint of another stage or of other scalings.
 
@@ -41,6 +52,7 @@ def require_compatible(
         stages: the stages that are welcome.
         spec: of the data that the model will see.
         name, module: of the checkpoint and the module, for messages.
+        any_source: whether the model does not look at the source, as an autoencoder never does.
 
     Raises:
         CheckpointError, SpecMismatch
@@ -53,7 +65,7 @@ def require_compatible(
             f"{name} is of stage {record.get('stage')!r}; {module} expects {' or '.join(map(repr, stages))}"
         )
     trained_on = DataSpec.from_plain(record["spec"])
-    if record["stage"] == SOURCELESS:
+    if any_source or record["stage"] == SOURCELESS:
         trained_on = replace(trained_on, source=spec.source)
     spec.require_same(
         trained_on,

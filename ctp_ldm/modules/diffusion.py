@@ -27,7 +27,10 @@ from ctp_ldm.networks import (
     slice_generators,
 )
 from ctp_ldm.runs import KEY, CheckpointError
-from ctp_ldm.sample import Sample
+from ctp_ldm.sample import Sample, Synthesis
+
+SEED_STRIDE = 1_000_003
+"""Between the seeds of several samples, so that runs with neighbouring seeds share none."""
 
 
 class LatentDiffusionModule(TranslationModule):
@@ -53,6 +56,7 @@ class LatentDiffusionModule(TranslationModule):
         timestep_range: first and one past the last timestep that is trained; None for all.
         min_snr_gamma: weight timesteps by min(SNR, γ) (see `ForwardProcess.min_snr_weights`); None for equal weights.
         sampling_seed: with a slice's patient and index it fixes the slice's initial noise.
+        samples: drawn in evaluation and prediction; of several, the image is their mean, with their standard deviation.
         latent_batches: training batches that the latents' mean and deviation are estimated from.
         scale_factor: multiplies the latents instead of their estimated scale, as in CompVis' code (published: 1).
         compile: compile the denoiser in place.
@@ -79,6 +83,7 @@ class LatentDiffusionModule(TranslationModule):
         timestep_range: tuple[int, int] | None = None,
         min_snr_gamma: float | None = None,
         sampling_seed: int = 0,
+        samples: int = 1,
         latent_batches: int = 64,
         scale_factor: float | None = None,
         compile: bool = False,
@@ -99,7 +104,8 @@ class LatentDiffusionModule(TranslationModule):
         self.scheduler = build_scheduler(scheduler, steps)
         self.process = ForwardProcess.of(self.scheduler)
         self.is_bridge = isinstance(self.scheduler, BrownianBridgeScheduler)
-        self.steps, self.noise, self.sampling_seed, self.latent_batches = steps, noise, sampling_seed, latent_batches
+        self.steps, self.noise, self.sampling_seed, self.samples = steps, noise, sampling_seed, samples
+        self.latent_batches = latent_batches
         self.timestep_range = timestep_range or (0, self.process.timesteps)
         self.min_snr_gamma, self.scale_factor = min_snr_gamma, scale_factor
         self._require_sensible_process()
@@ -167,11 +173,24 @@ class LatentDiffusionModule(TranslationModule):
         """Standardised latents → images (B, Ct, H, W)."""
         return self.autoencoder.decode(latents * self.latent_std + self.latent_mean, save_memory)
 
-    def synthesise(self, batch: Sample) -> Tensor:
+    def predict_step(self, batch: Sample, batch_idx: int) -> Synthesis:
+        if self.samples == 1:
+            return super().predict_step(batch, batch_idx)
+        seeds = [self.sampling_seed + SEED_STRIDE * i for i in range(self.samples)]
+        images = torch.stack([self.to_physical(self.synthesise(batch, seed), batch) for seed in seeds])
+        return {"image": images.mean(dim=0), "deviation": images.std(dim=0)}
+
+    def synthesise(self, batch: Sample, seed: int | None = None) -> Tensor:
+        """One sample.
+
+        Args:
+            seed: takes the place of the configured one.
+        """
+        seed = self.sampling_seed if seed is None else seed
         condition = self.condition(batch)
-        generators = slice_generators(self.sampling_seed, batch["case"], batch["slice_index"].tolist())
+        generators = slice_generators(seed, batch["case"], batch["slice_index"].tolist())
         shape = (self.autoencoder.latent_channels, *condition.shape[2:])
-        noise = initial_noise(self.noise, generators, self.sampling_seed, shape, condition.device)
+        noise = initial_noise(self.noise, generators, seed, shape, condition.device)
         latents = sample_latents(
             lambda noisy, timesteps: self.predict_output(noisy, timesteps, condition),
             self.scheduler,
@@ -182,7 +201,7 @@ class LatentDiffusionModule(TranslationModule):
         return self.decode(latents + self.endpoint(condition))
 
     def describe(self) -> dict[str, Any]:
-        sampling = {"steps": self.steps, "noise": self.noise, "seed": self.sampling_seed}
+        sampling: dict[str, Any] = {"steps": self.steps, "noise": self.noise, "seed": self.sampling_seed}
         if self.noise != "random":
             sampling["timestep_range"] = list(self.timestep_range)  # it knows no other timesteps
         return {
@@ -273,6 +292,10 @@ class LatentDiffusionModule(TranslationModule):
             faults.append(
                 f"scale_factor is {self.scale_factor}; expected above 0 and no bridge, or null for an estimated scale"
             )
+        if self.samples < 1:
+            faults.append(f"samples is {self.samples}; expected 1 or more")
+        elif self.samples > 1 and (self.noise != "random" or (self.is_bridge and self.scheduler.config["eta"] == 0)):
+            faults.append(f"samples is {self.samples} of a model without randomness; expected 1: all would be the same")
         if self.noise != "random":
             if self.is_bridge:
                 faults.append(f"noise is {self.noise!r} with a bridge, which has its own start; expected 'random'")

@@ -25,8 +25,8 @@ class LesionAwarePostTraining(LatentDiffusionModule):
     only, it is one-step end-to-end fine-tuning (Garcia et al., WACV 2025).
 
     Args:
-        spec, autoencoder, denoiser, scheduler, steps, noise, timestep_range, min_snr_gamma, sampling_seed, compile,
-            optimizer, lr_scheduler: see `LatentDiffusionModule`; the first four as in the base that `init_from` names.
+        spec, autoencoder, denoiser, scheduler: see `LatentDiffusionModule`; as in the base that `init_from` names.
+        steps, noise, timestep_range, min_snr_gamma, sampling_seed, samples, compile, optimizer, lr_scheduler: see there.
         terms: decoded-pixel terms.
         latent_weight: of the latent loss.
         decoded_target: what the terms compare with: the real "image", or, as published, its "reconstruction".
@@ -54,6 +54,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
         timestep_range: tuple[int, int] | None = None,
         min_snr_gamma: float | None = None,
         sampling_seed: int = 0,
+        samples: int = 1,
         compile: bool = False,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -68,6 +69,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
             timestep_range=timestep_range,
             min_snr_gamma=min_snr_gamma,
             sampling_seed=sampling_seed,
+            samples=samples,
             compile=compile,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,

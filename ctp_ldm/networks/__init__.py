@@ -7,6 +7,7 @@ from ctp_ldm.networks.forward import ForwardProcess
 from ctp_ldm.networks.moments import LatentMoments
 from ctp_ldm.networks.sampling import Noise, fixed_noise, initial_noise, sample_latents, slice_generators
 from ctp_ldm.networks.schedule import build_scheduler
+from ctp_ldm.networks.segmenter import LesionSegmenter
 
 __all__ = [
     "BrownianBridgeScheduler",
@@ -14,6 +15,7 @@ __all__ = [
     "ForwardProcess",
     "ImageAutoencoder",
     "LatentMoments",
+    "LesionSegmenter",
     "Noise",
     "build_component",
     "build_scheduler",

@@ -36,7 +36,7 @@ def two_cases() -> Sample:
 
 def physical(module: TranslationModule, batch: Sample) -> Tensor:
     with torch.no_grad():
-        return module.eval().predict_step(batch, 0)
+        return module.eval().predict_step(batch, 0)["image"]
 
 
 def test_volumes_have_the_shape_and_affine_of_the_input_and_values_at_their_place(

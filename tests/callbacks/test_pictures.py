@@ -49,7 +49,7 @@ def test_a_test_keeps_the_slice_with_the_largest_lesion_else_the_most_brain(
 def test_the_drawn_prediction_is_the_model_s_in_physical_units(three_cases: Sample, tmp_path: Path) -> None:
     arrays = run_test(three_cases, tmp_path)
     with torch.no_grad():
-        expected = autoencoder().eval().predict_step(select(three_cases, [1]), 0)[0]
+        expected = autoencoder().eval().predict_step(select(three_cases, [1]), 0)["image"][0]
     np.testing.assert_allclose(arrays["a/synthetic"], expected.numpy(), rtol=1e-3, atol=1e-3)
 
 

@@ -32,7 +32,7 @@ def uneven_volume() -> tuple[torch.Tensor, torch.Tensor, Sample]:
     """Two slices: 3 brain voxels with errors 1, 2, 3 of which the first is lesion; 1 brain voxel with error 10."""
     batch = random_batch(2)
     for key in ("brain", "lesion"):
-        batch[key] = torch.zeros(2, 1, *SIZE)  # type: ignore[literal-required]
+        batch[key] = torch.zeros(2, 1, *SIZE)
     batch["brain"][0, 0, 5, 5:8] = 1
     batch["brain"][1, 0, 8, 8] = 1
     batch["lesion"][0, 0, 5, 5] = 1

@@ -1,12 +1,25 @@
-"""Means over patients with their intervals."""
+"""Means over patients with their intervals, pairs, seeds and tests."""
 
 import math
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from ctp_ldm.metrics import bootstrap_mean
+from ctp_ldm.metrics import (
+    Interval,
+    StatisticsError,
+    average_seeds,
+    bootstrap_mean,
+    holm,
+    no_worse,
+    paired_difference,
+    proportion,
+    seed_deviation,
+    sign_flip_test,
+)
 
 
 def test_the_interval_of_a_large_normal_sample_is_that_of_normal_theory() -> None:
@@ -58,3 +71,177 @@ def test_the_same_seed_gives_the_same_interval_and_another_one_hardly_differs() 
     first, second = bootstrap_mean(sample, seed=0), bootstrap_mean(sample, seed=1)
     assert first.low != second.low
     assert first.low == pytest.approx(second.low, abs=0.02)
+
+
+# -------------------------------------------------------------------------------------------------------------- shares
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    found = proportion([1.0, 1.0, 0.0, math.nan, 1.0])
+    z2 = stats.norm.ppf(0.975) ** 2
+    centre, reach = (3 + z2 / 2) / (4 + z2), math.sqrt(z2) / (4 + z2) * math.sqrt(3 * 1 / 4 + z2 / 4)
+    assert (found.mean, found.patients) == (0.75, 4)
+    assert (found.low, found.high) == pytest.approx((centre - reach, centre + reach))
+
+
+def test_a_share_of_nobody_and_of_numbers() -> None:
+    assert proportion([math.nan]).patients == 0
+    assert math.isnan(proportion([]).mean)
+    with pytest.raises(StatisticsError, match=r"found \[0.5\]"):
+        proportion([0.5, 1.0])
+
+
+# --------------------------------------------------------------------------------------------------------------- pairs
+
+OURS = {"a": 1.0, "b": 4.0, "c": 2.0, "d": math.nan}
+THEIRS = {"d": 3.0, "c": 1.0, "b": 1.0, "a": 2.0}
+
+
+def test_a_paired_difference_is_the_mean_of_differences() -> None:
+    assert paired_difference(OURS, THEIRS) == bootstrap_mean([-1.0, 3.0, 1.0])
+
+
+def test_pairing_narrows_the_interval() -> None:
+    generator = np.random.default_rng(0)
+    theirs = {str(i): v for i, v in enumerate(generator.normal(0, 10, 50))}
+    ours = {case: v + generator.normal(1, 0.5) for case, v in theirs.items()}
+    paired = paired_difference(ours, theirs)
+    assert paired.high - paired.low < 0.4
+    assert paired.low > 0
+
+
+@pytest.mark.parametrize("compare", [paired_difference, sign_flip_test])
+def test_different_patients_are_refused_by_name(compare: Any) -> None:
+    with pytest.raises(StatisticsError, match=r"different patients: \['d', 'e'\]"):
+        compare(OURS, {"a": 1.0, "b": 2.0, "c": 3.0, "e": 4.0})
+
+
+def test_the_sign_flip_test_by_hand() -> None:
+    """Differences 1, 2, 3: of 8 sign patterns one has the sum 6 and one −6."""
+    ours = {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert sign_flip_test(ours, dict.fromkeys(ours, 0.0)) == pytest.approx(2 / 8)
+    assert sign_flip_test({**ours, "a": -1.0}, dict.fromkeys(ours, 0.0)) == pytest.approx(4 / 8)
+
+
+def test_few_patients_are_tested_exactly() -> None:
+    """As the brute force over all 2¹⁰ patterns has it, whatever the seed."""
+    values = np.random.default_rng(0).normal(0.5, 1, 10)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 10)).reshape(10, -1)
+    means = values @ signs / 10
+    expected = 2 * min((means >= values.mean() - 1e-12).mean(), (means <= values.mean() + 1e-12).mean())
+    ours = {str(i): float(v) for i, v in enumerate(values)}
+    zeros = dict.fromkeys(ours, 0.0)
+    assert sign_flip_test(ours, zeros) == sign_flip_test(ours, zeros, seed=1) == pytest.approx(expected)
+
+
+def test_many_patients_are_tested_by_resampling() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, 60)
+    ours = {str(i): float(v) for i, v in enumerate(values)}
+    p = sign_flip_test(ours, dict.fromkeys(ours, 0.0))
+    assert p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.01)
+    assert p == sign_flip_test(ours, dict.fromkeys(ours, 0.0))
+
+
+def test_no_difference_is_not_significant() -> None:
+    assert sign_flip_test(THEIRS, THEIRS) == 1
+    assert math.isnan(sign_flip_test({"a": math.nan}, {"a": 1.0}))
+
+
+def test_the_sign_flip_test_rejects_5_percent_of_true_hypotheses() -> None:
+    generator = np.random.default_rng(0)
+    p_values = []
+    for _ in range(300):
+        ours = {str(i): v for i, v in enumerate(generator.normal(size=10))}
+        p_values.append(sign_flip_test(ours, dict.fromkeys(ours, 0.0)))
+    assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.03)
+
+
+# ---------------------------------------------------------------------------------------------------------------- Holm
+
+
+def test_holm_by_hand() -> None:
+    """0.01 · 4, 0.03 · 3, 0.04 · 2 (less than before), 0.5 · 1."""
+    adjusted = holm({"d": 0.5, "b": 0.03, "a": 0.01, "c": 0.04})
+    assert list(adjusted) == ["d", "b", "a", "c"]
+    assert adjusted == pytest.approx({"a": 0.04, "b": 0.09, "c": 0.09, "d": 0.5})
+
+
+def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        p = {str(i): float(v) for i, v in enumerate(generator.beta(0.3, 3, 6))}
+        rejected = set()
+        for rank, name in enumerate(sorted(p, key=lambda n: p[n])):
+            if p[name] > 0.05 / (6 - rank):
+                break
+            rejected.add(name)
+        assert {name for name, value in holm(p).items() if value <= 0.05} == rejected
+
+
+def test_holm_of_none_one_and_large_values() -> None:
+    assert holm({}) == {}
+    assert holm({"a": 0.03}) == {"a": 0.03}
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
+def test_holm_wants_probabilities(value: float) -> None:
+    with pytest.raises(StatisticsError, match="p-value of b"):
+        holm({"a": 0.5, "b": value})
+
+
+# ---------------------------------------------------------------------------------------------------- non-inferiority
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher_is_better", "expected"),
+    [
+        (-0.01, 0.05, True, True),
+        (-0.03, 0.05, True, False),
+        (-0.02, 0.05, True, False),  # the margin itself is not excluded
+        (-0.05, 0.01, False, True),
+        (-0.05, 0.03, False, False),
+        (math.nan, math.nan, True, False),
+        (math.nan, math.nan, False, False),
+    ],
+)
+def test_no_worse_than_a_margin(low: float, high: float, higher_is_better: bool, expected: bool) -> None:
+    assert no_worse(Interval(0.0, low, high, 20), 0.02, higher_is_better) is expected
+
+
+@pytest.mark.parametrize("margin", [0.0, -1.0, math.nan])
+def test_a_margin_is_positive(margin: float) -> None:
+    with pytest.raises(StatisticsError, match="margin"):
+        no_worse(Interval(0.0, 0.0, 0.0, 20), margin, True)
+
+
+# --------------------------------------------------------------------------------------------------------------- seeds
+
+
+def run(dice: list[float], mae: list[float], cases: str = "abc") -> pd.DataFrame:
+    return pd.DataFrame({"mae": mae, "dice": dice}, index=pd.Index(list(cases), name="case"))
+
+
+def test_seeds_are_averaged_patient_by_patient() -> None:
+    runs = [run([0.2, 0.4, 0.6], [1.0, 2.0, 3.0]), run([0.8, 0.6, math.nan], [5.0, 3.0, math.nan], "cba")]
+    found = average_seeds(runs)
+    assert found.index.tolist() == ["a", "b", "c"]
+    assert found.index.name == "case"
+    assert found.columns.tolist() == ["mae", "dice"]
+    assert found["dice"].tolist() == pytest.approx([0.2, 0.5, 0.7])
+    assert found["mae"].tolist() == pytest.approx([1.0, 2.5, 4.0])
+
+
+def test_the_deviation_over_seeds_is_that_of_the_means() -> None:
+    runs = [run([0.1, 0.2, 0.3], [1.0] * 3), run([0.3, 0.4, 0.5], [1.0] * 3), run([0.2, 0.3, 0.4], [1.0] * 3)]
+    assert seed_deviation(runs) == pytest.approx({"dice": 0.1, "mae": 0.0})
+    assert math.isnan(seed_deviation(runs[:1])["dice"])
+
+
+@pytest.mark.parametrize("over_seeds", [average_seeds, seed_deviation])
+def test_seeds_of_other_patients_or_metrics_are_refused(over_seeds: Any) -> None:
+    one = run([0.1, 0.2, 0.3], [1.0, 1.0, 1.0])
+    with pytest.raises(StatisticsError, match=r"different patients: \['c', 'd'\]"):
+        over_seeds([one, run([0.1, 0.2, 0.3], [1.0, 1.0, 1.0], "abd")])
+    with pytest.raises(StatisticsError, match=r"different metrics: \['mae'\]"):
+        over_seeds([one, one[["dice"]]])

@@ -56,7 +56,7 @@ def test_a_family_learns_a_batch_and_post_training_moves_it_on(family: str, batc
     fitted(post, batch, tmp_path, 60)
     assert decoded_loss(post, batch) < 0.9 * start
     with torch.no_grad():
-        image = post.predict_step(batch, 0)
+        image = post.predict_step(batch, 0)["image"]
     assert image.shape == batch["target"].shape
     assert torch.isfinite(image).all()
 

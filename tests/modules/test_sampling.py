@@ -139,7 +139,7 @@ def test_sampling_is_ddim_without_noise(steps: int, kind: str, batch: Sample) ->
 def test_predictions_are_physical_and_zero_outside_the_brain(batch: Sample) -> None:
     module = autoencoder().eval()
     with torch.no_grad():
-        prediction, encoded = module.predict_step(batch, 0), module.synthesise(batch).clamp(-1, 1)
+        prediction, encoded = module.predict_step(batch, 0)["image"], module.synthesise(batch).clamp(-1, 1)
     inside = batch["brain"][:, 0] > 0
     torch.testing.assert_close(prediction[:, 0][inside], (encoded[:, 0][inside] + 1) * 2)
     torch.testing.assert_close(prediction[:, 1][inside], (encoded[:, 1][inside] + 1) * 1500)
@@ -149,6 +149,6 @@ def test_predictions_are_physical_and_zero_outside_the_brain(batch: Sample) -> N
 def test_prediction_needs_neither_mri_nor_lesion_mask(batch: Sample) -> None:
     plain: Any = {key: value for key, value in batch.items() if key not in ("target", "lesion")}
     with torch.no_grad():
-        prediction = diffusion().predict_step(plain, 0)
+        prediction = diffusion().predict_step(plain, 0)["image"]
     assert prediction.shape == (4, len(SPEC.target), *SPEC.size)
     assert prediction.isfinite().all()

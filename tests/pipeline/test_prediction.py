@@ -19,7 +19,7 @@ from .models import FAMILIES, model, saved
 
 def predicted(family: str, batch: Sample) -> Tensor:
     with torch.no_grad():
-        return model(family).predict_step(batch, 0)
+        return model(family).predict_step(batch, 0)["image"]
 
 
 def pipeline(family: str = "KL, DDIM") -> CTPLDMPipeline:
@@ -134,7 +134,7 @@ def test_another_number_of_steps() -> None:
     batch = random_batch()
     expected = model("KL, DDIM", steps=5).predict_step
     with torch.no_grad():
-        assert torch.equal(run(pipeline(), batch, num_inference_steps=5), expected(batch, 0))
+        assert torch.equal(run(pipeline(), batch, num_inference_steps=5), expected(batch, 0)["image"])
     with pytest.raises(ValueError, match="steps is 3, which does not divide num_train_timesteps"):
         run(pipeline(), batch, num_inference_steps=3)
     with pytest.raises(ValueError, match="trained with zero noise for 1 sampling step"):

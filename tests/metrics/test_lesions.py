@@ -1,0 +1,216 @@
+"""Lesion metrics by hand, by brute force and by other people's code."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_dice, compute_panoptic_quality
+from scipy.ndimage import binary_erosion
+from sklearn.metrics import f1_score
+
+from ctp_ldm.metrics import lesion_metrics
+from ctp_ldm.metrics.regions import components
+from metrics.brains import BRAIN, LESION, SPACING, ellipsoid
+
+Box = tuple[slice, slice, slice]
+NOTHING = np.zeros_like(BRAIN)
+VOXEL_ML = 0.03
+
+
+def boxes(*where: Box, shape: tuple[int, int, int] = (6, 20, 30)) -> np.ndarray:
+    mask = np.zeros(shape, dtype=bool)
+    for box in where:
+        mask[box] = True
+    return mask
+
+
+def box(z: int, h: int, w: int, size: tuple[int, int, int] = (1, 2, 2)) -> Box:
+    return slice(z, z + size[0]), slice(h, h + size[1]), slice(w, w + size[2])
+
+
+def measure(
+    found: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float] = SPACING
+) -> dict[str, float]:
+    return lesion_metrics(found, reference, np.ones_like(found), spacing)
+
+
+def random_masks(seed: int, share: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
+    """Two masks of many small components that partly coincide."""
+    generator = np.random.default_rng(seed)
+    common = generator.random((6, 20, 30)) < share
+    kept, added = generator.random((2, *common.shape)) < 0.8, generator.random((2, *common.shape)) < 0.01
+    return common & kept[0] | added[0], common & kept[1] | added[1]
+
+
+# ------------------------------------------------------------------------------------------------------------ overlap
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_is_that_of_scikit_learn_and_monai(seed: int) -> None:
+    found, reference = random_masks(seed)
+    value = measure(found, reference)["dice"]
+    assert value == pytest.approx(f1_score(reference.ravel(), found.ravel()))
+    one, other = (torch.from_numpy(m)[None, None] for m in (found, reference))
+    assert value == pytest.approx(float(compute_dice(one, other)))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (6.0, 1.0, 0.5)])
+@pytest.mark.parametrize("seed", range(3))
+def test_hd95_is_that_of_brute_force(seed: int, spacing: tuple[float, float, float]) -> None:
+    """The masks reach the border of the grid, where erosion counts what is beyond as outside."""
+    found, reference = random_masks(seed, share=0.5)
+    surfaces = [np.argwhere(m & ~binary_erosion(m)) * spacing for m in (found, reference)]
+    distances = np.linalg.norm(surfaces[0][:, None] - surfaces[1][None], axis=2)
+    expected = max(np.percentile(distances.min(1), 95), np.percentile(distances.min(0), 95))
+    assert measure(found, reference, spacing)["hd95_mm"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_lesion_one_slice_off_is_as_far_as_slices_are_thick() -> None:
+    here, there = boxes(box(1, 5, 5, (1, 6, 6))), boxes(box(2, 5, 5, (1, 6, 6)))
+    assert measure(here, there, (5.0, 1.0, 1.0))["hd95_mm"] == pytest.approx(5)
+
+
+def test_volumes_are_in_ml() -> None:
+    row = measure(boxes(box(0, 0, 0, (2, 5, 5))), boxes(box(0, 0, 0, (4, 5, 5))), (5.0, 2.0, 2.0))
+    assert (row["found_ml"], row["reference_ml"]) == pytest.approx((1.0, 2.0))
+    assert (row["volume_error_ml"], row["absolute_volume_error_ml"]) == pytest.approx((-1.0, 1.0))
+
+
+# ---------------------------------------------------------------------------------------------------- lesion by lesion
+
+
+def test_lesion_wise_scores_by_hand() -> None:
+    """Four lesions: one found whole, one found by half of it and more, one touched, one missed; and one invented."""
+    reference = boxes(box(0, 0, 0), box(0, 0, 10, (1, 2, 4)), box(0, 10, 0, (1, 4, 4)), box(3, 0, 0))
+    found = boxes(box(0, 0, 0), box(0, 0, 10, (1, 2, 2)), box(0, 10, 0, (1, 1, 1)), box(3, 15, 20))
+    row = measure(found, reference)
+    assert row["lesion_f1"] == pytest.approx(2 / (2 + (2 + 2) / 2))
+    assert row["lesion_f1_overlap"] == pytest.approx(3 / (3 + (1 + 1) / 2))
+    assert row["lesion_count_difference"] == 0
+
+
+def test_one_lesion_found_in_two_pieces() -> None:
+    """Two touch it, none is more than half of it: ISLES'22 has it found once, ISLES'24 not at all."""
+    row = measure(boxes(box(0, 0, 0), box(0, 0, 3)), boxes(box(0, 0, 0, (1, 2, 5))))
+    assert row["lesion_f1"] == 0
+    assert row["lesion_f1_overlap"] == 1
+    assert row["lesion_count_difference"] == 1
+
+
+def test_two_lesions_found_as_one() -> None:
+    row = measure(boxes(box(0, 0, 0, (1, 2, 8))), boxes(box(0, 0, 0, (1, 2, 5)), box(0, 0, 6)))
+    assert row["lesion_f1"] == pytest.approx(1 / 1.5)
+    assert row["lesion_f1_overlap"] == 1
+
+
+def test_exactly_half_is_a_match() -> None:
+    """As in panoptica; MONAI wants more than half."""
+    assert measure(boxes(box(0, 0, 0)), boxes(box(0, 0, 0, (1, 2, 4))))["lesion_f1"] == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lesion_f1_is_the_recognition_quality_of_monai(seed: int) -> None:
+    found, reference = random_masks(seed)
+    (found_labels, n), (labels, m) = components(found), components(reference)
+    assert min(n, m) > 10
+    one, other = torch.from_numpy(found_labels), torch.from_numpy(labels)
+    expected = compute_panoptic_quality(one, other, metric_name="rq", match_iou_threshold=0.5 + 1e-9)
+    exact_halves = _pairs_of_exactly_half(found_labels, labels)
+    assert measure(found, reference)["lesion_f1"] == pytest.approx(
+        float(expected) + 2 * exact_halves / (n + m), abs=1e-5
+    )
+
+
+def _pairs_of_exactly_half(one: np.ndarray, other: np.ndarray) -> int:
+    pairs = [(one == i, other == j) for i in range(1, one.max() + 1) for j in range(1, other.max() + 1)]
+    return sum(2 * int((a & b).sum()) == int((a | b).sum()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_forgiving_f1_is_that_of_loops_over_components(seed: int) -> None:
+    found, reference = random_masks(seed)
+    (found_labels, n), (labels, m) = components(found), components(reference)
+    hit = sum(bool(found[labels == i].any()) for i in range(1, m + 1))
+    invented = sum(not reference[found_labels == i].any() for i in range(1, n + 1))
+    row = measure(found, reference)
+    assert row["lesion_f1_overlap"] == pytest.approx(hit / (hit + (invented + m - hit) / 2))
+    assert row["lesion_count_difference"] == abs(n - m)
+
+
+# ----------------------------------------------------------------------------------------------------- hallucinations
+
+
+def test_hallucinated_volume_by_place() -> None:
+    near = ellipsoid((4, 31, 24), (18, 20, 24)) & BRAIN & ~LESION  # within 6 mm
+    mirror = LESION[:, ::-1]  # the brain is in the middle of the grid
+    far = ellipsoid((4, 21, 41), (7, 6, 6)) & BRAIN
+    penumbra = ellipsoid((4, 27, 35), (10, 12, 20)) & BRAIN
+    assert not (far & near).any()
+    row = lesion_metrics(LESION | near | mirror | far, LESION, BRAIN, SPACING, penumbra)
+    assert row["hallucinated_ml"] == pytest.approx((near | mirror | far).sum() * VOXEL_ML)
+    assert row["hallucinated_rim_ml"] == pytest.approx(near.sum() * VOXEL_ML)
+    assert row["hallucinated_mirror_ml"] == pytest.approx(mirror.sum() * VOXEL_ML)
+    assert row["hallucinated_penumbra_ml"] == pytest.approx(((near | far) & penumbra).sum() * VOXEL_ML)
+    assert 0 < row["hallucinated_penumbra_ml"] < row["hallucinated_ml"]
+    assert math.isnan(row["hallucinated_free_ml"])
+
+
+def test_what_is_found_inside_the_reference_is_not_hallucinated() -> None:
+    row = lesion_metrics(LESION, LESION, BRAIN, SPACING, penumbra=LESION)
+    parts = [v for k, v in row.items() if k.startswith("hallucinated") and k != "hallucinated_free_ml"]
+    assert parts == [0, 0, 0, 0]
+
+
+# --------------------------------------------------------------------------------------------------------- empty masks
+
+
+def test_nothing_found_where_nothing_is() -> None:
+    row = lesion_metrics(NOTHING, NOTHING, BRAIN, SPACING, penumbra=BRAIN)
+    assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == 1
+    assert row["hallucinated_ml"] == row["hallucinated_free_ml"] == row["hallucinated_penumbra_ml"] == 0
+    assert row["decision_25"] == row["decision_70"] == 1
+    undefined = {k for k, v in row.items() if math.isnan(v)}
+    assert undefined == {"hd95_mm", "detected", "hallucinated_rim_ml", "hallucinated_mirror_ml"}
+
+
+def test_lesion_found_where_nothing_is() -> None:
+    row = lesion_metrics(LESION, NOTHING, BRAIN, SPACING)
+    assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == 0
+    assert row["hallucinated_free_ml"] == row["hallucinated_ml"] == row["found_ml"] > 0
+    undefined = {k for k, v in row.items() if math.isnan(v)}
+    assert undefined == {
+        *("hd95_mm", "detected", "hallucinated_rim_ml", "hallucinated_mirror_ml"),
+        "hallucinated_penumbra_ml",
+    }
+
+
+def test_nothing_found_where_a_lesion_is() -> None:
+    row = lesion_metrics(NOTHING, LESION, BRAIN, SPACING)
+    assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == row["detected"] == 0
+    assert row["volume_error_ml"] == -row["reference_ml"] < 0
+    assert row["hallucinated_ml"] == row["hallucinated_rim_ml"] == row["hallucinated_mirror_ml"] == 0
+    undefined = {k for k, v in row.items() if math.isnan(v)}
+    assert undefined == {"hd95_mm", "hallucinated_free_ml", "hallucinated_penumbra_ml"}
+
+
+@pytest.mark.parametrize(
+    ("found", "reference", "same_25", "same_70"),
+    [(24, 24, 1, 1), (24, 25, 0, 1), (25, 69, 1, 1), (69, 70, 1, 0), (10, 80, 0, 0), (70, 90, 1, 1)],
+)
+def test_decisions_at_25_and_70_ml(found: int, reference: int, same_25: int, same_70: int) -> None:
+    """Voxels of 1 mL; the threshold itself is above."""
+    masks = [np.arange(100).reshape(1, 10, 10) < n for n in (found, reference)]
+    row = lesion_metrics(masks[0], masks[1], masks[0], (10.0, 10.0, 10.0))
+    assert (row["decision_25"], row["decision_70"]) == (same_25, same_70)
+
+
+def test_masks_are_bool_and_of_one_shape() -> None:
+    with pytest.raises(ValueError, match=r"reference is float64 of shape .*; expected bool"):
+        lesion_metrics(LESION, LESION.astype(float), BRAIN, SPACING)
+    with pytest.raises(ValueError, match="penumbra is bool of shape"):
+        lesion_metrics(LESION, LESION, BRAIN, SPACING, penumbra=LESION[:1])
+
+
+def test_all_values_are_plain_floats() -> None:
+    assert {type(v) for v in lesion_metrics(LESION, LESION, BRAIN, SPACING).values()} == {float}
