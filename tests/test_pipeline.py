@@ -110,7 +110,7 @@ def test_tests_and_comparison_are_on_the_same_patients(
     split = ["--data.split=ctp_ldm.data.RandomSplit", "--data.split.test=0.4", "--data.split.val=0.2"]
     command("test", *trained, *split)
     command("test", *control, *split)
-    command("compare", "[runs/control, runs/posttrain]", "comparison")
+    command("compare", "runs/control", "runs/posttrain", "--out=comparison")
     table = pd.read_csv("runs/posttrain/test/patients.csv")
     assert len(table) == 3
     assert {"brain_mae_adc", "lesion_mae_dwi", "psnr_dwi", "ssim_adc", "lesion_ml"} <= set(table.columns)
@@ -307,5 +307,17 @@ def test_an_unknown_command_is_answered_with_the_known_ones() -> None:
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     shown = capsys.readouterr().out
-    for name in ("fit", "validate", "test", "predict", "phantom", "check", "prepare", "convert", "compare", "demo"):
+    for name in (
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "phantom",
+        "check",
+        "prepare",
+        "convert",
+        "compare",
+        "report",
+        "demo",
+    ):
         assert f"\n  {name} " in shown

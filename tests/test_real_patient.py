@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from running import SMALL, Command, configs_of, shrunk
 from scipy import ndimage
+from skimage.morphology import remove_small_objects
 
 from ctp_ldm.data import SliceStore
+from ctp_ldm.metrics import PatientVolumes, evaluate_patient
 
 GRID = ["--data.spacing=4", "--data.size=[48,56]"]
 NAMES = ("sub-a", "sub-b", "sub-c")
@@ -120,3 +124,55 @@ def _fit_and_predict(command: Command, tree: Path, folder: Path) -> None:
         command("fit", *arguments)
         base = f"runs/{stage}/checkpoints/best.ckpt"
     command("predict", *arguments, f"--data.predict_from={tree}")
+
+
+@pytest.fixture
+def real(tree: Path, command: Command) -> PatientVolumes:
+    """The real patient's DWI and ADC on a grid of 2 mm, as if they were synthetic; a rule reads the lesion."""
+    command("prepare", tree, "store", "--data.spacing=2", "--data.size=[96,112]", "--workers=1")
+    store = SliceStore(Path("store"))
+    target, brain, lesion = (np.array(store.array("sub-a", kind)) for kind in ("target", "brain", "lesion"))
+    image = store.spec.decode_target(torch.from_numpy(target)).numpy() * brain[:, None]
+    thickness = store.records["sub-a"].geometry.voxel_sizes[2]
+    return PatientVolumes(
+        "sub-a", (thickness, 2.0, 2.0), ("dwi", "adc"), ("", ""), image, image, brain > 0, lesion=(lesion * brain) > 0
+    )
+
+
+def _evaluated(real: PatientVolumes, image: np.ndarray) -> dict[str, float]:
+    def read(values: np.ndarray) -> np.ndarray:
+        restricted = (values[:, 0] > 1.5) & (values[:, 1] < 650) & real.brain
+        return np.asarray(remove_small_objects(restricted, max_size=20))
+
+    copy = replace(real, synthetic=image * real.brain[:, None], found=read(image), found_real=read(real.real))
+    return evaluate_patient(copy, (4.0, 3000.0))
+
+
+def test_faults_of_a_real_patients_image_have_the_expected_order_in_every_metric(real: PatientVolumes) -> None:
+    """Against itself perfect; blurred, shifted and erased worse; a painted lesion loses where it matters."""
+    lesion, image = real.lesion, real.real
+    assert lesion is not None
+    inside = np.array([np.median(image[:, i][lesion]) for i in range(2)], dtype=np.float32)[None, :, None, None]
+    more = ndimage.binary_dilation(lesion, iterations=5) & real.brain & ~lesion
+    rows = {
+        "perfect": _evaluated(real, image),
+        "blurred": _evaluated(real, ndimage.gaussian_filter(image, (0, 0, 1.5, 1.5))),
+        "shifted": _evaluated(real, np.roll(image, 4, axis=3)),
+        "erased": _evaluated(real, np.where(lesion[:, None], np.flip(image, axis=2), image)),
+        "painted": _evaluated(real, np.where(more[:, None], inside, image)),
+    }
+    perfect, painted = rows.pop("perfect"), rows["painted"]
+    assert perfect["brain_mae_dwi"] == perfect["lesion_mae_adc"] == perfect["rim_mae_dwi"] == 0
+    assert perfect["dice"] == perfect["dice_real"] > 0.5
+    for name, row in rows.items():
+        assert row["dice"] < perfect["dice"], name
+        assert row["psnr_dwi"] < perfect["psnr_dwi"], name
+        assert row["ssim_dwi"] < 1, name
+    assert rows["erased"]["dice"] < 0.2
+    assert rows["erased"]["lesion_mae_dwi"] == max(row["lesion_mae_dwi"] for row in rows.values())
+    assert painted["lesion_mae_dwi"] == painted["lesion_mae_adc"] == 0, "lesion MAE alone rewards painting"
+    for column in ("hallucinated_ml", "hallucinated_rim_ml", "rim_mae_dwi", "absolute_volume_error_ml"):
+        others = [row[column] for name, row in rows.items() if name not in ("painted", "erased")]
+        assert painted[column] > max(others), column
+    assert painted["dice"] < rows["blurred"]["dice"]
+    assert rows["shifted"]["brain_mae_dwi"] > rows["blurred"]["brain_mae_dwi"] > 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from ctp_ldm.report import compare_runs
 
 
-def compare(runs: list[Path], out: Path) -> None:
+def compare(runs: list[Path], out: Path = Path("comparison")) -> None:
     """Put tested runs on the same patients side by side: paired differences with intervals, one figure.
 
     Args:

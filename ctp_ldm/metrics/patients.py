@@ -81,4 +81,3 @@ def balanced_mae(patients: PatientTable, spec: DataSpec) -> float:
             brain, lesion = row[f"brain_mae_{channel.name}"], row[f"lesion_mae_{channel.name}"]
             values.append((brain if math.isnan(lesion) else (brain + lesion) / 2) / channel.scaling.span)
     return sum(values) / len(values)
-

@@ -90,13 +90,13 @@ def sign_flip_test(ours: Mapping[str, float], theirs: Mapping[str, float], seed:
     """Two-sided p-value of the paired differences ours − theirs against symmetry around 0 (Fisher 1935).
 
     The mean of the differences under all changes of their signs; under 10 000 random ones where there are more, that
-    is from 14 patients on. A patient for whom either value is NaN is left out; NaN where nobody remains.
+    is from 14 patients on. A patient for whom either value is NaN is left out; NaN for fewer than two patients.
 
     Raises:
         StatisticsError: the patients differ.
     """
     differences = [d for d in _differences(ours, theirs) if not math.isnan(d)]
-    if not differences:
+    if len(differences) < 2:
         return math.nan
     result = stats.permutation_test(
         (np.array(differences),),

@@ -25,8 +25,9 @@ class LesionAwarePostTraining(LatentDiffusionModule):
     only, it is one-step end-to-end fine-tuning (Garcia et al., WACV 2025).
 
     Args:
-        spec, autoencoder, denoiser, scheduler: see `LatentDiffusionModule`; as in the base that `init_from` names.
-        steps, noise, timestep_range, min_snr_gamma, sampling_seed, samples, compile, optimizer, lr_scheduler: see there.
+        spec, autoencoder, denoiser, scheduler: as in the base that `init_from` names; see `LatentDiffusionModule`.
+        steps, noise, timestep_range, min_snr_gamma, sampling_seed, samples, compile: see there.
+        optimizer, lr_scheduler: see `TranslationModule`.
         terms: decoded-pixel terms.
         latent_weight: of the latent loss.
         decoded_target: what the terms compare with: the real "image", or, as published, its "reconstruction".

@@ -10,73 +10,57 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ctp_ldm.metrics import bootstrap_mean
 from ctp_ldm.panels import Panel, Row, draw_rows, source_panel, window
+from ctp_ldm.report.arms import read_arms, require_comparable
+from ctp_ldm.report.differences import PATIENT, compare_arms
+from ctp_ldm.report.runs import ComparisonError
 
-
-class ComparisonError(ValueError):
-    """Runs that cannot be compared: one was not tested, or on other patients."""
+__all__ = ["ComparisonError", "compare_runs"]
 
 
 def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
-    """Means of each run with 95 % bootstrap intervals over patients, and paired differences from the first run.
+    """Means of each run with 95 % intervals over patients, and paired differences from the first run.
 
     Args:
-        runs: run folders, the reference first.
+        runs: run folders, the reference first; `X-seed1`, `X-seed2` are averaged per patient.
         out: receives comparison.csv, comparison.md, comparison.png.
 
     Returns:
-        A row for each metric and run: mean, interval, difference from the first run and its interval.
+        A row for each metric and run: see `compare_arms`.
 
     Raises:
-        ComparisonError: fewer than two runs, one without test results, or on other patients.
+        ComparisonError: fewer than two runs, one without test results, or runs that cannot be compared.
     """
-    if len({Path(run).resolve() for run in runs}) < max(2, len(runs)):
-        raise ComparisonError(f"expected at least two different run folders, found {[str(run) for run in runs]}")
-    tables = {_label(run, runs): _read(Path(run)) for run in runs}
-    first = next(iter(tables))
-    for label, table in tables.items():
-        if list(table.index) != list(tables[first].index):
-            odd = sorted(set(table.index) ^ set(tables[first].index))
-            raise ComparisonError(f"runs {first} and {label} were tested on different patients, such as {odd[:5]}")
-        if list(table.columns) != list(tables[first].columns):
-            raise ComparisonError(f"runs {first} and {label} have different metrics: {list(table.columns)}")
-    rows = []
-    for metric in tables[first].columns.drop("lesion_ml"):
-        for label, table in tables.items():
-            value = bootstrap_mean(table[metric].tolist())
-            change = bootstrap_mean((table[metric] - tables[first][metric]).tolist())
-            rows.append(
-                {"metric": metric, "run": label, "patients": value.patients}
-                | {"mean": value.mean, "low": value.low, "high": value.high}
-                | {"difference": change.mean, "difference_low": change.low, "difference_high": change.high}
-            )
-    result = pd.DataFrame(rows)
+    arms = read_arms(runs)
+    if len(arms) < 2:
+        raise ComparisonError(
+            f"expected at least two different run folders, found {[str(run) for run in runs]} "
+            "(X-seed1, X-seed2 count as one)"
+        )
+    require_comparable(arms)
+    first = arms[0]
+    for arm in arms:
+        if not set(arm.patients) & set(first.patients) - set(PATIENT):
+            raise ComparisonError(f"runs {first.name} and {arm.name} have no metric in common: test both alike")
+        odd = sorted(set(arm.patients) ^ set(first.patients))
+        if odd:
+            print(f"note: {first.name} and {arm.name} do not both have {', '.join(odd)}")
+    result = compare_arms(arms, first)
     out.mkdir(parents=True, exist_ok=True)
     result.to_csv(out / "comparison.csv", index=False, float_format="%.6g")
-    (out / "comparison.md").write_text(_markdown(result, first))
-    targets = [c.removeprefix("psnr_") for c in tables[first].columns if c.startswith("psnr_")]
-    folders = {_label(run, runs): Path(run) for run in runs}
-    _figure(targets, folders).savefig(out / "comparison.png", dpi=110)
-    _show(result, first)
+    (out / "comparison.md").write_text(_markdown(result, first.name))
+    imaging = [arm for arm in arms if arm.makes_images]
+    targets = [c.removeprefix("psnr_") for c in (imaging or arms)[0].patients if c.startswith("psnr_")]
+    _figure(targets, {arm.name: arm.runs[0].folder for arm in imaging}).savefig(out / "comparison.png", dpi=110)
+    _show(result, first.name)
     print(f"table: {out / 'comparison.md'}\nfigure: {out / 'comparison.png'}")
     return result
 
 
-def _label(run: Path, runs: Sequence[Path]) -> str:
-    names = [Path(r).name for r in runs]
-    return Path(run).name if names.count(Path(run).name) == 1 else str(run)
-
-
-def _read(run: Path) -> pd.DataFrame:
-    path = run / "test" / "patients.csv"
-    if not path.is_file():
-        raise ComparisonError(f"{path} is missing: run ctp-ldm test for {run} first")
-    return pd.read_csv(path, index_col="case", dtype={"case": str}).sort_index()
-
-
 def _text(values: Sequence[float]) -> str:
     mean, low, high = values
+    if math.isnan(mean):
+        return "–"
     return f"{mean:.4g}" if math.isnan(low) else f"{mean:.4g} [{low:.4g}, {high:.4g}]"
 
 
@@ -85,11 +69,11 @@ def _cells(result: pd.DataFrame, first: str) -> tuple[list[str], list[list[str]]
     heading = ["metric", "n", *labels, *[f"{label} − {first}" for label in labels if label != first]]
     rows = []
     for metric, group in result.groupby("metric", sort=False):
-        by_run = group.set_index("run")
+        by_run = group.set_index("run").reindex(labels)
         means = [_text(by_run.loc[label, ["mean", "low", "high"]]) for label in labels]
         differences = ["difference", "difference_low", "difference_high"]
         changes = [_text(by_run.loc[label, differences]) for label in labels if label != first]
-        rows.append([str(metric), str(by_run["patients"].iloc[0]), *means, *changes])
+        rows.append([str(metric), f"{by_run['patients'].max():.0f}", *means, *changes])
     return heading, rows
 
 
@@ -97,12 +81,12 @@ def _markdown(result: pd.DataFrame, first: str) -> str:
     heading, rows = _cells(result, first)
     lines = [heading, ["---"] * len(heading), *rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"Mean over n patients [95 % bootstrap interval]; differences are paired by patient.\n\n{table}\n"
+    return f"Mean over n patients [95 % interval]; differences are paired by patient.\n\n{table}\n"
 
 
 def _show(result: pd.DataFrame, first: str) -> None:
     heading, rows = _cells(result, first)
-    table = Table(title="mean over patients [95 % bootstrap interval]; differences paired by patient")
+    table = Table(title="mean over patients [95 % interval]; differences paired by patient")
     for i, name in enumerate(heading):
         table.add_column(name, justify="left" if i == 0 else "right")
     for row in rows:
@@ -113,7 +97,7 @@ def _show(result: pd.DataFrame, first: str) -> None:
 def _figure(targets: Sequence[str], folders: Mapping[str, Path]) -> Figure:
     """A row for each patient that every run has drawn: source, then real and each run's image of every target."""
     drawn = {label: _pictures(folder) for label, folder in folders.items()}
-    first = next(iter(drawn.values()))
+    first = next(iter(drawn.values()), {})
     rows = []
     for case in [c for c in first if all(c in pictures for pictures in drawn.values())]:
         panels = [source_panel(first[case])]

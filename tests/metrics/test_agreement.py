@@ -206,3 +206,7 @@ def test_edges_are_chosen() -> None:
 def test_columns_of_different_length_are_refused(compare: object) -> None:
     with pytest.raises(StatisticsError):
         compare([1.0, 2.0], [1.0])  # type: ignore[operator]
+
+
+def test_raters_who_say_the_same_of_all_patients_have_no_icc() -> None:
+    assert math.isnan(icc([1.0, 1.0, 1.0], [2.0, 2.0, 2.0]).value) or icc([1.0] * 3, [2.0] * 3).value == 0

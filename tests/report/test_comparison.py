@@ -1,6 +1,7 @@
 """Runs side by side, from tables made by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -29,7 +30,7 @@ def write_run(folder: Path, table: dict[str, list[float]], cases: list[str] = CA
 def write_pictures(folder: Path, cases: list[str]) -> None:
     (folder / "pictures").mkdir()
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for case in cases:
         arrays |= {f"{case}/{name}": rng.random((8, 10)) for name in ("source", "lesion")}
         arrays |= {f"{case}/{name}": rng.random((1, 8, 10)) for name in ("real", "synthetic")}
@@ -111,10 +112,20 @@ def test_runs_on_different_patients_are_refused_naming_them(runs: list[Path], tm
         compare_runs([*runs, other], tmp_path / "out")
 
 
-def test_runs_with_different_metrics_are_refused(runs: list[Path], tmp_path: Path) -> None:
+def test_a_metric_that_a_run_lacks_is_told_and_left_open(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fewer = write_run(tmp_path / "fewer", {k: v for k, v in REFERENCE.items() if k != "psnr_dwi"})
-    with pytest.raises(ComparisonError, match="control and fewer have different metrics"):
-        compare_runs([*runs, fewer], tmp_path / "out")
+    compare_runs([*runs, fewer], tmp_path / "out")
+    assert "control and fewer do not both have psnr_dwi" in capsys.readouterr().out
+    (line,) = (row for row in (tmp_path / "out" / "comparison.md").read_text().splitlines() if "psnr_dwi" in row)
+    assert line.count("–") == 2
+
+
+def test_runs_without_a_common_metric_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", {"lesion_ml": REFERENCE["lesion_ml"], "of_my_own": [1.0] * 4})
+    with pytest.raises(ComparisonError, match="control and other have no metric in common"):
+        compare_runs([*runs, other], tmp_path / "out")
 
 
 def test_a_run_that_was_not_tested_is_refused_with_the_remedy(runs: list[Path], tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Means of arms and paired differences between them, each with its interval: the numbers of every table."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ctp_ldm.metrics import Interval, bootstrap_mean, holm, paired_difference, proportion, sign_flip_test
+from ctp_ldm.report.arms import Arm
+
+PATIENT = ("lesion_ml", "lesion_voxels", "reference_ml", "ms_ssim_scales")
+"""Columns that describe a patient, not what a model made of it."""
+CEILING = ("dice_real", "found_real_ml", "dwi_ratio_real")
+"""Columns of the real image: what there is to reach, the same for every model."""
+SHARES = ("detected", "decision_25", "decision_70")
+"""Columns that are yes or no: the bootstrap would give those that all patients agree on an interval of no width."""
+
+
+def compare_arms(arms: Sequence[Arm], reference: Arm) -> pd.DataFrame:
+    """A row for each metric and arm that has it; seeds are averaged per patient, intervals are over patients.
+
+        metric, run, patients, seeds
+        mean, low, high                                 mean over patients and its 95 % interval: bootstrap, Wilson's
+                                                        for shares of patients
+        seed_deviation                                  SD of the mean over seeds; NaN for one seed
+        difference, difference_low, difference_high     mean over patients of arm − reference, and its interval; NaN
+                                                        where there is nothing to compare
+        spread                                          SD over patients of the reference's values
+
+    Args:
+        arms: on the same patients (`require_comparable`).
+        reference: one of them.
+    """
+    columns = list(dict.fromkeys(column for arm in arms for column in arm.patients))
+    pairs = [(c, arm) for c in columns if c not in PATIENT for arm in arms if c in arm.patients]
+    return pd.DataFrame([_row(column, arm, reference) for column, arm in pairs])
+
+
+def primary_tests(arms: Sequence[Arm], reference: Arm, metrics: Sequence[str]) -> dict[tuple[str, str], float]:
+    """(arm, metric) → two-sided p-value of the paired difference from the reference, adjusted for all of them (Holm).
+
+    Args:
+        arms: on the same patients.
+        reference: one of them.
+        metrics: the primary ones, named before any result was seen.
+    """
+    found = {}
+    for arm in arms:
+        for metric in metrics:
+            if arm is not reference and metric in arm.patients and metric in reference.patients:
+                ours, theirs = arm.patients[metric].to_dict(), reference.patients[metric].to_dict()
+                if (arm.patients[metric] - reference.patients[metric]).count() > 1:  # one patient tests nothing
+                    found[arm.name, metric] = sign_flip_test(ours, theirs)
+    adjusted = holm({f"{i}": p for i, p in enumerate(found.values())})
+    return dict(zip(found, adjusted.values(), strict=True))
+
+
+def interval(column: str, values: Sequence[float]) -> Interval:
+    """Mean over patients; Wilson's interval for a share, unless seeds disagree on a patient."""
+    yes_or_no = column in SHARES and {v for v in values if not math.isnan(v)} <= {0.0, 1.0}
+    return proportion(values) if yes_or_no else bootstrap_mean(values)
+
+
+def _row(column: str, arm: Arm, reference: Arm) -> dict[str, Any]:
+    values = arm.patients[column]
+    mean = interval(column, values.tolist())
+    row = {
+        "metric": column,
+        "run": arm.name,
+        "patients": mean.patients,
+        "seeds": len(arm.runs),
+        "mean": mean.mean,
+        "low": mean.low,
+        "high": mean.high,
+        "seed_deviation": arm.seed_deviation[column],
+    }
+    change, spread = Interval(math.nan, math.nan, math.nan, 0), math.nan
+    if column in reference.patients and column not in CEILING:
+        base = reference.patients[column]
+        change, spread = paired_difference(values.to_dict(), base.to_dict()), float(base.std(ddof=1))
+    return {
+        **row,
+        "difference": change.mean,
+        "difference_low": change.low,
+        "difference_high": change.high,
+        "spread": spread,
+    }

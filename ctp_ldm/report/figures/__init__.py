@@ -1,0 +1,10 @@
+"""Figures of a report, each drawn from a study."""
+
+from ctp_ldm.report.figures.agreement import agreement
+from ctp_ldm.report.figures.calibration import calibration
+from ctp_ldm.report.figures.forest import forest
+from ctp_ldm.report.figures.hallucination import hallucination
+from ctp_ldm.report.figures.plot import Figure, Plot
+from ctp_ldm.report.figures.strata import strata
+
+__all__ = ["Figure", "Plot", "agreement", "calibration", "forest", "hallucination", "strata"]

@@ -1,0 +1,46 @@
+"""Numbers and names as people read them."""
+
+import math
+from collections.abc import Mapping
+
+from ctp_ldm.metrics import Interval, Metric, UnknownMetric, describe
+from ctp_ldm.report.figures.scale import number
+
+NONE = "–"
+
+
+def metric(column: str, units: Mapping[str, str]) -> Metric:
+    """The catalogue's, or a column's bare name where the catalogue does not know it."""
+    try:
+        return describe(column, units)
+    except UnknownMetric:
+        return Metric(column)
+
+
+def value(amount: float, decimals: int) -> str:
+    """A number, or a dash."""
+    return NONE if math.isnan(amount) else number(amount, decimals)
+
+
+def mean_and_interval(estimate: Interval, decimals: int) -> tuple[str, str]:
+    """Mean and [low, high]; "" where there is no interval."""
+    mean, low, high = (value(v, decimals) for v in (estimate.mean, estimate.low, estimate.high))
+    return mean, "" if low == NONE else f"[{low}, {high}]"
+
+
+def with_interval(estimate: Interval, decimals: int) -> str:
+    """Both in one."""
+    return " ".join(filter(None, mean_and_interval(estimate, decimals)))
+
+
+def p_value(p: float) -> str:
+    """Not smaller than the test can tell."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def size(count: float) -> str:
+    """Bytes."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"

@@ -1,0 +1,67 @@
+"""The numbers of every table."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctp_ldm.metrics import bootstrap_mean, holm, proportion, sign_flip_test
+from ctp_ldm.report.arms import Arm, read_arms
+from ctp_ldm.report.differences import compare_arms, interval, primary_tests
+from report.tested import write_table
+
+CASES = ["a", "b", "c", "d", "e"]
+ONE = {"lesion_ml": [1.0] * 5, "dice": [0.1, 0.2, 0.3, 0.4, 0.5], "dice_real": [0.9] * 5, "detected": [1.0] * 5}
+TWO = {**ONE, "dice": [0.3, 0.3, 0.5, 0.5, 0.7]}
+
+
+@pytest.fixture
+def arms(tmp_path: Path) -> list[Arm]:
+    for name, columns in (("one", ONE), ("two", TWO)):
+        write_table(tmp_path / name, pd.DataFrame(columns, index=CASES))
+    return read_arms([tmp_path / "one", tmp_path / "two"])
+
+
+def test_rows_hold_means_pairs_and_spread(arms: list[Arm]) -> None:
+    table = compare_arms(arms, arms[0]).set_index(["metric", "run"])
+    row = table.loc[("dice", "two")]
+    pairs = bootstrap_mean(list(np.subtract(TWO["dice"], ONE["dice"])))
+    assert row["mean"] == pytest.approx(0.46)
+    assert [row["difference"], row["difference_low"], row["difference_high"]] == pytest.approx(
+        [pairs.mean, pairs.low, pairs.high]
+    )
+    assert row["spread"] == pytest.approx(np.std(ONE["dice"], ddof=1))
+    assert np.isnan(row["seed_deviation"])
+
+
+def test_what_a_model_cannot_change_is_not_compared(arms: list[Arm]) -> None:
+    table = compare_arms(arms, arms[0])
+    assert "lesion_ml" not in set(table["metric"])
+    assert table.loc[table["metric"] == "dice_real", "difference"].isna().all()
+    assert table.loc[table["metric"] == "dice_real", "mean"].tolist() == pytest.approx([0.9, 0.9])
+
+
+def test_shares_have_wilsons_interval(arms: list[Arm]) -> None:
+    row = compare_arms(arms, arms[0]).set_index(["metric", "run"]).loc[("detected", "one")]
+    wilson = proportion([1.0] * 5)
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((1.0, wilson.low, wilson.high))
+    assert row["low"] < 0.7
+    assert interval("detected", [0.5, 1.0]) == bootstrap_mean([0.5, 1.0])  # where seeds disagree
+    assert interval("dice", [0.0, 1.0]) == bootstrap_mean([0.0, 1.0])
+
+
+def test_a_column_of_one_arm_only_is_not_compared(arms: list[Arm], tmp_path: Path) -> None:
+    write_table(tmp_path / "three", pd.DataFrame({"psnr_dwi": [1.0] * 5}, index=CASES))
+    table = compare_arms([*arms, *read_arms([tmp_path / "three"])], arms[0]).set_index(["metric", "run"])
+    assert np.isnan(table.loc[("psnr_dwi", "three"), "difference"])
+    assert ("dice", "three") not in table.index
+
+
+def test_primary_tests_are_adjusted_for_each_other(arms: list[Arm]) -> None:
+    first, second = (dict(zip(CASES, values["dice"], strict=True)) for values in (TWO, ONE))
+    raw = sign_flip_test(first, second)
+    assert primary_tests(arms, arms[0], ["dice", "absent"]) == {("two", "dice"): raw}
+    both = primary_tests(arms, arms[0], ["dice", "detected"])
+    adjusted = holm({"dice": raw, "detected": 1.0})
+    assert both == {("two", "dice"): adjusted["dice"], ("two", "detected"): adjusted["detected"]}

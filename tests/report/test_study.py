@@ -1,0 +1,76 @@
+"""What is left when something is missing, and what is said of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ctp_ldm.report.runs import ComparisonError
+from ctp_ldm.report.study import read_study
+from report.tested import PATIENTS, make_run
+
+
+def notices(*folders: Path) -> str:
+    return "\n".join(read_study(folders).notices)
+
+
+def test_whole_runs_need_no_notice(tmp_path: Path) -> None:
+    study = read_study([make_run(tmp_path / "one"), make_run(tmp_path / "two", seed=1)])
+    assert study.notices == []
+    assert (study.reference.name, [arm.name for arm in study.others]) == ("one", ["two"])
+    assert study.targets == ["dwi", "adc"]
+    assert study.units == {"dwi": "relative DWI", "adc": "10⁻⁶ mm²/s"}
+    assert study.metrics[:2] == ["dice", "hallucinated_ml"]
+    assert set(study.tests) == {("two", "dice"), ("two", "hallucinated_ml")}
+
+
+def test_an_unfinished_run_is_left_out_and_told(tmp_path: Path) -> None:
+    good = [make_run(tmp_path / "two"), make_run(tmp_path / "three", seed=1)]
+    study = read_study([tmp_path / "one", *good])
+    assert [arm.name for arm in study.arms] == ["two", "three"]
+    assert "one/test/patients.csv is missing: run ctp-ldm test" in study.notices[0]
+    assert "compared with two" in study.notices[1]
+
+
+def test_with_no_run_left_there_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(ComparisonError, match=r"(?s)none of the runs.*one/test.*missing.*two/test.*missing"):
+        read_study([tmp_path / "one", tmp_path / "two"])
+
+
+def test_one_patient_only(tmp_path: Path) -> None:
+    assert "one patient only" in notices(make_run(tmp_path / "one", {"sub-1": 5}))
+
+
+def test_a_split_without_lesions(tmp_path: Path) -> None:
+    assert "No patient has a lesion" in notices(make_run(tmp_path / "one", {"a": 0, "b": 0}))
+
+
+def test_a_run_without_segmenter_is_told_how_to_get_one(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / "one"), make_run(tmp_path / "two", segmenter=False)]
+    (notice,) = read_study(folders).notices
+    assert notice.startswith("two: Dice and hallucinated volume need a segmenter that took no part in training")
+    assert "--segmenter" in notice
+
+
+def test_a_metric_that_one_run_lacks_is_named(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / "one"), make_run(tmp_path / "two")]
+    path = folders[1] / "test" / "patients.csv"
+    path.write_text(path.read_text().replace("hd95_mm", "hd96_mm"))
+    assert "two was not measured by hd95_mm, as others were" in notices(*folders)
+
+
+def test_several_samples_are_no_fault(tmp_path: Path) -> None:
+    assert notices(make_run(tmp_path / "one"), make_run(tmp_path / "two", samples=3)) == ""
+
+
+def test_unknown_scalings_are_told_where_runs_are_compared(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / "one"), make_run(tmp_path / "two")]
+    path = folders[1] / "test" / "summary.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "spec"}))
+    assert "two does not tell its scalings and units" in notices(*folders)
+    assert notices(folders[1]) == ""
+
+
+def test_volumes_of_lesions_are_those_of_the_reference(tmp_path: Path) -> None:
+    study = read_study([make_run(tmp_path / "one", segmenter=False)])
+    assert study.volumes_ml.to_dict() == pytest.approx({case: side**2 * 3 * 0.18 for case, side in PATIENTS.items()})
