@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from ctp_ldm import __version__
 from ctp_ldm.geometry import Geometry
@@ -76,8 +76,11 @@ class NIfTIWriter(BasePredictionWriter):
                 self._write(folder, case, self._slices.pop(case), data.geometry(case), files)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._slices:
-            raise RuntimeError(f"not written, because slices are missing: {sorted(self._slices)}")
+        unwritten, self._slices = sorted(self._slices), {}
+        if unwritten and trainer.limit_predict_batches == 1.0:
+            raise RuntimeError(f"not written, because slices are missing: {unwritten}")
+        if unwritten:
+            rank_zero_warn(f"limit_predict_batches cut these patients short; they were not written: {unwritten}")
         rank_zero_only(print)(f"predictions: {Path(trainer.default_root_dir) / 'predictions'} ({NOTICE})")
 
     def _write(

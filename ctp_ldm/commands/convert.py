@@ -18,6 +18,7 @@ def convert(
     head_width: int = 32,
     norm_groups: int = 32,
     scaling_factor: float | None = None,
+    parameterization: Literal["eps", "x0", "v"] = "eps",
 ) -> None:
     """Import a published model, or export a trained stage.
 
@@ -39,8 +40,11 @@ def convert(
         data: DataModule of the data that a foreign model was trained on.
         head_width: of the denoiser's attention (num_head_channels), which weights in CompVis' layout do not tell.
         norm_groups: groups of every normalisation, likewise.
-        scaling_factor: what a foreign model's latents are multiplied with, where neither file nor folder says it.
+        scaling_factor: what a foreign model's latents are multiplied with, where no file says it; it goes before a
+            diffusers folder's own, whose shift stays.
+        parameterization: what the denoiser of a file in CompVis' layout puts out, as its config has it: noise (eps),
+            the image (x0) or velocity (v).
     """
-    found = read_input(model, lambda: data.spec, head_width, norm_groups, scaling_factor)
+    found = read_input(model, lambda: data.spec, head_width, norm_groups, scaling_factor, parameterization)
     lines = WRITERS[to or ("diffusers" if found.ours else "stages")](found, out)
     print("\n".join([*found.remarks, *lines]))

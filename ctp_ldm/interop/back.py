@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ctp_ldm.interop.compvis import CompVisModel
 from ctp_ldm.interop.fold import CONV_IN, standardise, unfold
-from ctp_ldm.interop.naming import SCALE
+from ctp_ldm.interop.naming import PREDICTIONS, SCALE
 from ctp_ldm.interop.network import Network
 from ctp_ldm.interop.schedule import ALPHAS
 from ctp_ldm.networks import build_scheduler
@@ -17,7 +17,7 @@ from ctp_ldm.spec import DataSpec
 
 ORIGINAL = "compvis"
 """Under it an imported checkpoint keeps of its file what no stage needs (see `keep`); a trained one has no such key."""
-PARAMETERIZATIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+PARAMETERIZATIONS = {kind: word for word, kind in PREDICTIONS.items()}
 """diffusers' prediction_type → the word for it in CompVis' configs."""
 INSTEAD = "export it as a diffusers folder instead"
 
@@ -91,6 +91,7 @@ def compvis_model(checkpoint: Mapping[str, Any], name: str) -> CompVisModel:
         denoiser=before or denoiser,
         mapper=kept["mapper"] if before else None,
         alphas_cumprod=alphas,
+        prediction_type=record["scheduler"]["prediction_type"],
         scale_factor=scale,
         buffers=buffers,
         **common,

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ctp_ldm.interop.autoencoder import autoencoder_architecture, autoencoder_links
 from ctp_ldm.interop.denoiser import denoiser_architecture, denoiser_links
 from ctp_ldm.interop.fold import fold
 from ctp_ldm.interop.links import Link, to_compvis, to_diffusers
-from ctp_ldm.interop.naming import AUTOENCODER, COUNTERS, DENOISER, MAPPER, MEANINGLESS, SCALE, averages
+from ctp_ldm.interop.naming import AUTOENCODER, COUNTERS, DENOISER, MAPPER, MEANINGLESS, PREDICTIONS, SCALE, averages
 from ctp_ldm.interop.network import Network
 from ctp_ldm.interop.schedule import ALPHAS, BUFFERS
 from ctp_ldm.interop.untrusted import read_untrusted
@@ -30,6 +31,7 @@ class CompVisModel:
     mapper: (mapped channels, source channels, 1, 1), weight of the 1 × 1 convolution between the source, reduced to
         the latent grid, and the denoiser; None where there is none: in what was read, without a condition or denoiser.
     alphas_cumprod: ᾱ (T,) of the noise schedule; None in the checkpoint of an autoencoder alone.
+    prediction_type: what the denoiser puts out, in diffusers' word.
     scale_factor: what the autoencoder's latents are multiplied with before noise is added.
     averaged: the weights are the running average over training (EMA), of the denoiser or of an autoencoder alone.
     ignored: names in the file that no network here has a use for.
@@ -42,6 +44,7 @@ class CompVisModel:
     denoiser: Network | None = None
     mapper: Tensor | None = field(default=None, repr=False)
     alphas_cumprod: Tensor | None = field(default=None, repr=False)
+    prediction_type: str = "epsilon"
     scale_factor: float = 1.0
     averaged: bool = False
     ignored: list[str] = field(default_factory=list, repr=False)
@@ -60,7 +63,9 @@ class CompVisModel:
         return self.denoiser if self.mapper is None else fold(self.denoiser, self.mapper)
 
 
-def read_compvis(path: str | Path, head_width: int = 32, norm_groups: int = 32) -> CompVisModel:
+def read_compvis(
+    path: str | Path, head_width: int = 32, norm_groups: int = 32, parameterization: str = "eps"
+) -> CompVisModel:
     """Read an autoencoder or a latent diffusion model; all sizes follow from the weights.
 
     Where the file has averaged weights they are what is read, because the published samples are made with them.
@@ -68,10 +73,11 @@ def read_compvis(path: str | Path, head_width: int = 32, norm_groups: int = 32) 
     Args:
         head_width: of the denoiser's attention, num_head_channels in its config, which the weights do not tell.
         norm_groups: groups of every normalisation, likewise.
+        parameterization: what the denoiser puts out, in the word of CompVis' configs (see `PREDICTIONS`), likewise.
 
     Raises:
         CheckpointError: not to be read (see `read_untrusted`), of another layout, of networks that diffusers' classes
-            are not, or with weights that are unknown, missing or of the wrong shape, all of which it lists.
+            are not, or with weights that are unknown, missing, of the wrong shape or not finite, all of which it lists.
     """
     path = Path(path)
     state, record = read_untrusted(path)
@@ -103,12 +109,15 @@ def read_compvis(path: str | Path, head_width: int = 32, norm_groups: int = 32) 
     _require(path, state, expected, {*kept, *meaningless})
     if averaged:
         state = {**state, **{name: state[average] for name, average in live.items()}}
+    # Of the schedule's other buffers some are infinite by right, as log(1 − ᾱ) is where ᾱ is 1.
+    require_finite(path, {name: state[name] for name in expected if name not in BUFFERS or name == ALPHAS})
 
     return CompVisModel(
         autoencoder=replace(autoencoder, state=to_diffusers(links[prefix], _under(prefix, state))),
         denoiser=denoiser and replace(denoiser, state=to_diffusers(links[DENOISER], _under(DENOISER, state))),
         mapper=state[MAPPER] if MAPPER in expected else None,
         alphas_cumprod=state[ALPHAS] if ALPHAS in expected else None,
+        prediction_type=PREDICTIONS[parameterization],
         scale_factor=scale_factor,
         averaged=averaged,
         ignored=[name for name in kept if name != SCALE] + meaningless + (list(live) if averaged else []),
@@ -122,6 +131,20 @@ def few(names: Sequence[str]) -> str:
     """The first of many names, for messages."""
     more = f"; … and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return "; ".join(names[:LISTED]) + more
+
+
+def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse a model that would put out nothing but NaN.
+
+    Raises:
+        CheckpointError: listing the weights that have NaN or infinite values.
+    """
+    faults = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if faults:
+        raise CheckpointError(
+            f"weights in {path} are not finite (NaN or infinite): {few(faults)}; expected numbers. Its training "
+            "diverged or the file is damaged: take an earlier checkpoint, or the original anew"
+        )
 
 
 def _find(path: Path, state: Mapping[str, Tensor]) -> tuple[bool, str]:

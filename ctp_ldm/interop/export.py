@@ -15,9 +15,10 @@ from ctp_ldm.interop.links import to_compvis
 from ctp_ldm.interop.naming import AUTOENCODER, COUNTERS, DECAY, DENOISER, MAPPER, SCALE, UPDATES, averages
 from ctp_ldm.interop.network import Network
 from ctp_ldm.interop.schedule import ALPHAS, BUFFERS, schedule_buffers
+from ctp_ldm.pipeline.layout import SCALE_SETTINGS
 from ctp_ldm.runs import AtomicCheckpointIO, CheckpointError
 
-NO_FUNCTION = {"sample_size", "dropout", "scaling_factor", "force_upcast"}
+NO_FUNCTION = {"sample_size", "dropout", "force_upcast", *SCALE_SETTINGS}
 """Settings that do not change what a trained network computes."""
 
 

@@ -1,6 +1,7 @@
 """Somebody else's diffusers folder: latent diffusion of stock networks, or an autoencoder alone."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctp_ldm.interop.network import Network
+from ctp_ldm.interop.compvis import require_finite
+from ctp_ldm.interop.network import CLASSES, Network
 from ctp_ldm.networks import ConfigError, build_scheduler, plain_config
 from ctp_ldm.networks.build import FROM_DATA
 from ctp_ldm.networks.schedule import SCHEDULERS
+from ctp_ldm.pipeline.layout import PIPELINE, RECORD, SCALE_SETTINGS
 from ctp_ldm.pipeline.weights import read_json, read_weights, weight_faults
 from ctp_ldm.runs import CheckpointError
 
@@ -64,17 +67,23 @@ def read_diffusers(path: str | Path, scaling_factor: float | None = None) -> Dif
     """Read a folder that diffusers' `save_pretrained` wrote, of a pipeline or of an autoencoder; from safetensors only.
 
     Args:
-        scaling_factor: what the autoencoder's latents were multiplied with when the denoiser was trained; None to take
-            it from the folder.
+        scaling_factor: what the autoencoder's latents were multiplied with when the denoiser was trained, after the
+            folder's shift; None to take it from the folder.
 
     Raises:
-        CheckpointError: of other components, with weights that are unknown, missing or of another shape, pickled, of
-            networks that are no latent diffusion by concatenation, or with latents of which nothing says the scale.
+        CheckpointError: of other components, with weights that are unknown, missing or of another shape, not finite,
+            pickled, of networks that are no latent diffusion by concatenation, or with latents of which nothing says
+            the scale; the folder of a `CTPLDMPipeline` that lost its record.
     """
     folder = Path(path)
     if not (folder / INDEX).is_file():
         return DiffusersModel(_network(folder, _lonely(folder)))
     index = read_json(folder / INDEX)
+    if index.get("_class_name") == PIPELINE:
+        raise CheckpointError(
+            f"{folder} is a {PIPELINE} without {RECORD}, in which its channels, scalings and sampling were; copy that "
+            "file from the folder as it was written, or write the folder anew from its checkpoint"
+        )
     autoencoder_part, denoiser_part, scheduler_part = _components(folder, index)
     autoencoder = _network(folder / autoencoder_part, index[autoencoder_part][1])
     denoiser = _network(folder / denoiser_part, DENOISER)
@@ -97,7 +106,11 @@ def _components(folder: Path, index: Mapping[str, Any]) -> tuple[str, str, str]:
     parts = [[name for name, kind in found.items() if kind in wanted] for wanted in kinds]
     if len(found) != len(kinds) or any(len(names) != 1 for names in parts):
         listing = ", ".join(f"{name}: {kind}" for name, kind in found.items()) or "no components"
-        raise CheckpointError(f"{folder} is a {index.get('_class_name')} of {listing}; {EXPECTED}")
+        alone = next((f"; its autoencoder alone fits: convert {folder / name}" for name in parts[0]), "")
+        raise CheckpointError(
+            f"{folder} is a {index.get('_class_name')} of {listing}; {EXPECTED}. Save it of such parts: another "
+            f"scheduler with {FOREIGN_SCHEDULERS[0]}.from_config(pipeline.scheduler.config){alone}"
+        )
     return parts[0][0], parts[1][0], parts[2][0]
 
 
@@ -110,7 +123,7 @@ def _lonely(folder: Path) -> str:
         )
     kind = str(read_json(folder / "config.json").get("_class_name"))
     if kind not in AUTOENCODERS:
-        raise CheckpointError(f"{folder} is a {kind} alone; {EXPECTED}")
+        raise CheckpointError(f"{folder} is a {kind} alone; {EXPECTED}: name the folder with {INDEX}")
     return kind
 
 
@@ -130,6 +143,7 @@ def _network(folder: Path, kind: str) -> Network:
     faults = weight_faults(state, expected)
     if faults:
         raise CheckpointError(f"the weights in {folder} are not those of its config\n  " + "\n  ".join(faults))
+    require_finite(folder, state)
     return Network(config, inside, outside, {name: state[name] for name in expected})
 
 
@@ -161,7 +175,7 @@ def _require_latent(folder: Path, autoencoder: Network, denoiser: Network) -> No
     if conditioned:
         faults.append(f"the denoiser is conditioned on classes ({', '.join(conditioned)}); expected none")
     if faults:
-        raise CheckpointError(f"{folder}: " + "; ".join(faults))
+        raise CheckpointError(f"{folder}: " + "; ".join(faults) + ". The autoencoder alone may fit: convert its folder")
 
 
 def _scheduler(folder: Path, kind: str) -> tuple[dict[str, Any], list[str]]:
@@ -181,25 +195,49 @@ def _scheduler(folder: Path, kind: str) -> tuple[dict[str, Any], list[str]]:
 def _latent_scale(folder: Path, autoencoder: Network, pipeline: str, given: float | None) -> LatentScale:
     """As the pipeline's code scales latents between autoencoder and denoiser; never diffusers' default."""
     channels = autoencoder.settings()["latent_channels"]
-    if given is not None:
-        return _scale(channels, given, None, None, "--scaling_factor")
+    require_factor(given)
+    config, file = autoencoder.config, folder / "config.json"
     if pipeline in UNSCALED:
-        return _scale(channels, 1.0, None, None, f"{pipeline}, which does not scale latents")
-    config = autoencoder.config
-    factor = config.get("scaling_factor")
-    if not isinstance(factor, int | float) or factor <= 0:
+        unscaled = f"{pipeline}, which does not scale latents"
+        origin = unscaled if given is None else f"--scaling_factor, which overrides {unscaled}"
+        return _scale(channels, 1.0 if given is None else given, None, None, origin)
+    factor = config.get("scaling_factor") if given is None else given
+    if not isinstance(factor, int | float) or not 0 < factor < math.inf:
         raise CheckpointError(
-            f"{folder / 'config.json'} does not say the latents' scaling_factor (found {factor}), and the denoiser "
+            f"{file} does not say the latents' scaling_factor (found {factor}), and the denoiser "
             "knows only latents of the scale that it was trained with; give it as --scaling_factor, 1 for latents as "
             f"the autoencoder makes them. The autoencoder alone needs none: convert {folder}"
         )
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if mean is None or std is None:
         mean, std = config.get("shift_factor"), None
-    keys = [
-        key for key in ("scaling_factor", "shift_factor", "latents_mean", "latents_std") if config.get(key) is not None
-    ]
-    return _scale(channels, factor, mean, std, f"{' and '.join(keys)} in {folder / 'config.json'}")
+    keys = [key for key in SCALE_SETTINGS if config.get(key) is not None]
+    origin = f"{' and '.join(keys)} in {file}"
+    if given is not None:
+        others = " and ".join(key for key in keys if key != "scaling_factor")
+        origin = f"--scaling_factor, which overrides scaling_factor {config.get('scaling_factor')} in {file}"
+        origin += f", and {others} there" if others else ""
+    elif factor == _default_factor(str(config["_class_name"])):
+        origin += (
+            f"; {factor} is diffusers' default, which save_pretrained writes even where nobody chose it: give "
+            "--scaling_factor if so, 1 for latents as the autoencoder makes them"
+        )
+    return _scale(channels, factor, mean, std, origin)
+
+
+def require_factor(given: float | None) -> None:
+    """Refuse a factor that latents cannot be divided by again.
+
+    Raises:
+        CheckpointError
+    """
+    if given is not None and not 0 < given < math.inf:
+        raise CheckpointError(f"--scaling_factor is {given}; expected a finite number above 0")
+
+
+def _default_factor(kind: str) -> float:
+    """diffusers' own of an autoencoder's class."""
+    return float(inspect.signature(CLASSES[kind]).parameters["scaling_factor"].default)
 
 
 def _scale(

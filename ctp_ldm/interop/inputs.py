@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ctp_ldm.interop.back import ORIGINAL
 from ctp_ldm.interop.compvis import CompVisModel, few, read_compvis
-from ctp_ldm.interop.foreign import read_diffusers
+from ctp_ldm.interop.foreign import read_diffusers, require_factor
 from ctp_ldm.interop.imported import diffusers_checkpoints
 from ctp_ldm.interop.naming import SCALE
 from ctp_ldm.interop.stages import stage_checkpoints, stage_config
@@ -20,6 +20,7 @@ from ctp_ldm.pipeline.parts import skeletons
 from ctp_ldm.runs import KEY, CheckpointError, read_checkpoint
 from ctp_ldm.spec import DataSpec
 
+PREDICTED = {"epsilon": "noise", "sample": "image", "v_prediction": "velocity"}
 KEPT = ("state_dict", KEY, ORIGINAL, "epoch", "global_step")
 
 
@@ -47,26 +48,31 @@ def read_input(
     head_width: int = 32,
     norm_groups: int = 32,
     scaling_factor: float | None = None,
+    parameterization: str = "eps",
 ) -> Input:
     """Read a checkpoint or folder of this project, a diffusers folder of another, or a checkpoint in CompVis' layout.
 
     Args:
         spec: gives that of the data a foreign model was trained on.
-        head_width, norm_groups: see `read_compvis`.
+        head_width, norm_groups, parameterization: see `read_compvis`.
         scaling_factor: what latents of a foreign model were multiplied with; None to take it from the input.
 
     Raises:
         CheckpointError: nothing of the kind, or incomplete, or not to be built here.
     """
+    require_factor(scaling_factor)
     ours = _read_ours(path)
+    if (ours is not None or path.is_dir()) and parameterization != "eps":
+        raise CheckpointError(f"{path} knows what its denoiser puts out; leave out --parameterization")
     if ours is not None:
         if scaling_factor is not None:
             raise CheckpointError(f"{path} knows its latents' scale; leave out --scaling_factor")
         return replace(_own(path, ours), norm_groups=norm_groups)
     if path.is_dir():
         return replace(_diffusers(path, spec(), scaling_factor), norm_groups=norm_groups)
-    published = read_compvis(path, head_width, norm_groups)
-    return replace(_compvis(path, published, spec(), scaling_factor), norm_groups=norm_groups)
+    published = read_compvis(path, head_width, norm_groups, parameterization)
+    found = _compvis(path, published, spec(), scaling_factor)
+    return replace(found, remarks=[*found.remarks, _assumed(published, norm_groups)], norm_groups=norm_groups)
 
 
 def _read_ours(path: Path) -> dict[str, Any] | None:
@@ -100,7 +106,8 @@ def _own(path: Path, checkpoint: Mapping[str, Any]) -> Input:
         remarks.append(f"left out, because it belongs to the objective: {few(objective)}")
     training = [key for key in checkpoint if key not in KEPT]
     if training:
-        remarks.append(f"left out, because only its own run needs it: {few(training)}")
+        averaged = "; the weights exported are the averages, where it has any" if "ema" in training else ""
+        remarks.append(f"left out, because only its own run needs it: {few(training)}{averaged}")
     return Input(True, {record["stage"]: kept}, {"model": {"init_args": arguments}}, remarks)
 
 
@@ -132,8 +139,19 @@ def _compvis(path: Path, published: CompVisModel, spec: DataSpec, scaling_factor
             origin = f"no {SCALE} in the file: it is 1 unless their config says otherwise; if so give --scaling_factor"
         remarks.append(_scale_remark(whole["state_dict"], origin))
     if model.ignored:
-        remarks.append(f"not used, because no network here needs them: {', '.join(model.ignored)}")
+        remarks.append(f"not used, because no network here needs them: {few(model.ignored)}")
     return Input(False, checkpoints, stage_config(model), remarks)
+
+
+def _assumed(model: CompVisModel, norm_groups: int) -> str:
+    """What was taken for granted, and how to say otherwise: a wrong guess computes something else without a word."""
+    guesses = [f"{norm_groups} norm groups (--norm_groups)"]
+    if model.denoiser is not None:
+        settings = model.denoiser.settings()
+        if settings["add_attention"] or any("Attn" in kind for kind in settings["down_block_types"]):
+            guesses.insert(0, f"attention heads of width {settings['attention_head_dim']} (--head_width)")
+        guesses.append(f"{PREDICTED[model.prediction_type]} prediction (--parameterization)")
+    return f"not in the weights: {', '.join(guesses)}"
 
 
 def _with_scale(path: Path, model: CompVisModel, factor: float | None) -> CompVisModel:

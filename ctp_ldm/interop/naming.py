@@ -12,6 +12,8 @@ AVERAGE = "model_ema."
 DECAY, UPDATES = f"{AVERAGE}decay", f"{AVERAGE}num_updates"
 COUNTERS = (DECAY, UPDATES)
 """Of the running average: how fast it forgets, and after how many updates it was saved."""
+PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+"""parameterization in CompVis' configs → diffusers' prediction_type."""
 MEANINGLESS = re.compile(
     r"(first_stage_model\.)?(loss|lpips|perceptual_loss|discriminator)\..*"  # of the autoencoder's training
     r"|model_ema\.loss.*|first_stage_model\.model_ema\..*"  # the denoiser was trained on the live autoencoder's latents

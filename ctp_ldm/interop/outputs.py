@@ -10,6 +10,7 @@ from ctp_ldm.interop.back import ORIGINAL, compvis_model, compvis_settings
 from ctp_ldm.interop.export import write_compvis
 from ctp_ldm.interop.inputs import Input
 from ctp_ldm.pipeline import write_folder
+from ctp_ldm.pipeline.layout import STAGES
 from ctp_ldm.runs import AtomicCheckpointIO, CheckpointError
 
 
@@ -17,14 +18,17 @@ def write_stages(model: Input, out: Path) -> list[str]:
     """OUT/STAGE.ckpt for `--init_from` and `--ckpt_path`, and OUT/model.yaml with networks and schedule.
 
     Raises:
-        CheckpointError: no place to write.
+        CheckpointError: OUT has such files already, or no place to write.
     """
+    taken = [name for name in (*(f"{stage}.ckpt" for stage in STAGES), "model.yaml") if (out / name).exists()]
+    if taken:
+        raise CheckpointError(f"{out} holds {', '.join(taken)} already; name another folder, or remove them")
     lines = []
     for stage, content in model.checkpoints.items():
         # Lightning asks which version of it wrote what it loads.
         whole = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": L.__version__, **content}
         AtomicCheckpointIO().save_checkpoint(whole, out / f"{stage}.ckpt")
-        lines.append(f"{stage}: {out / f'{stage}.ckpt'}")
+        lines.append(f"{stage}: {out / f'{stage}.ckpt'}, for --init_from")
     (out / "model.yaml").write_text(yaml.safe_dump(model.config, sort_keys=False))
     return [*lines, f"networks and schedule: {out / 'model.yaml'}"]
 
@@ -49,10 +53,12 @@ def write_compvis_file(model: Input, out: Path) -> list[str]:
     """OUT as a checkpoint in CompVis' layout of the whole model.
 
     Raises:
-        CheckpointError: nothing that CompVis' code could build or sample, or no place to write.
+        CheckpointError: nothing that CompVis' code could build or sample, OUT is there already, or no place to write.
     """
     if out.is_dir():
         raise CheckpointError(f"{out} is a folder; expected the name of a file, such as {out / 'model.ckpt'}")
+    if out.exists():
+        raise CheckpointError(f"{out} is there already; name another file, or remove it")
     stage, whole = _whole(model)
     found = compvis_model(whole, stage)
     write_compvis(found, out, model.norm_groups)

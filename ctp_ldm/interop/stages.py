@@ -17,7 +17,6 @@ from ctp_ldm.spec import DataSpec
 
 SCHEDULE: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
-    "prediction_type": "epsilon",
     # Their DDIM visits timesteps 1, 1 + T / steps, …, and ends with the ᾱ of timestep 0.
     "timestep_spacing": "leading",
     "steps_offset": 1,
@@ -64,13 +63,20 @@ def stage_config(model: CompVisModel) -> dict[str, Any]:
     arguments: dict[str, Any] = {"autoencoder": dict(model.autoencoder.config)}
     if model.denoiser is not None:
         assert model.alphas_cumprod is not None
-        arguments |= {"denoiser": dict(model.folded().config), "scheduler": schedule_config(model.alphas_cumprod)}
+        arguments |= {
+            "denoiser": dict(model.folded().config),
+            "scheduler": schedule_config(model.alphas_cumprod, model.prediction_type),
+        }
     return {"model": {"init_args": arguments}}
 
 
-def schedule_config(alphas_cumprod: Tensor) -> dict[str, Any]:
-    """diffusers' config of a noise schedule: by name where it is the published one, else all its β."""
-    settings = {**SCHEDULE, "num_train_timesteps": len(alphas_cumprod)}
+def schedule_config(alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> dict[str, Any]:
+    """diffusers' config of a noise schedule: by name where it is the published one, else all its β.
+
+    Args:
+        prediction_type: what the denoiser puts out.
+    """
+    settings = {**SCHEDULE, "prediction_type": prediction_type, "num_train_timesteps": len(alphas_cumprod)}
     named = {**settings, **PUBLISHED_BETAS}
     if torch.allclose(build_scheduler(named, 1).alphas_cumprod, alphas_cumprod.float(), rtol=1e-4, atol=0):
         return named

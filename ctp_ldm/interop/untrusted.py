@@ -1,6 +1,6 @@
 """Somebody else's checkpoint file: tensors and plain data, or a refusal."""
 
-import re
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from ctp_ldm.runs import CheckpointError
+from ctp_ldm.runs.files import blocked_objects, torch_format
 
 
 def read_untrusted(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -20,6 +21,12 @@ def read_untrusted(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} is missing")
+    if torch_format(path) == "other":
+        # Before torch looks at it, which warns of a plain pickle and advises to run it.
+        raise CheckpointError(
+            f"{path} is no torch checkpoint, but a plain pickle, a text or another file; expected what torch.save "
+            "wrote, or a diffusers folder"
+        )
     is_zip = zipfile.is_zipfile(path)
     try:
         blocked = get_unsafe_globals_in_checkpoint(path) if is_zip else []
@@ -30,13 +37,13 @@ def read_untrusted(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except CheckpointError:
         raise
     except Exception as error:  # torch raises many kinds for damaged or malicious files
-        found = re.findall(r"GLOBAL (\S+)", str(error))
+        found = blocked_objects(error)
         if found:
-            raise CheckpointError(_refusal(path, found[:1])) from error
+            raise CheckpointError(_refusal(path, found[:1])) from None
         raise CheckpointError(
             f"checkpoint {path} cannot be read: it is truncated, damaged or not a torch file ({_first_line(error)}); "
             "compare its size and checksum with the original's"
-        ) from error
+        ) from None
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} holds no weights: expected a dictionary of tensors, or one under 'state_dict'")
@@ -55,4 +62,6 @@ def _refusal(path: Path, blocked: list[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return "its pickle is not one of tensors"  # torch's own words advise to run it
     return (str(error).strip() or type(error).__name__).splitlines()[0]

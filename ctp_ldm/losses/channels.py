@@ -1,5 +1,6 @@
 """How much each target channel counts in a loss."""
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -22,10 +23,16 @@ def channel_factors(weights: Mapping[str, float] | None, names: Sequence[str]) -
         (1, C, 1, 1), float32.
 
     Raises:
-        ConfigError: a negative weight, or none above 0 among the targets.
+        ConfigError: a negative weight, none above 0 among the targets, or a name that looks like a target's misspelt.
     """
     given = dict(weights or {})
     strangers = [name for name in given if name not in names]
+    for name in strangers:
+        near = difflib.get_close_matches(name, names, 1)
+        if near:
+            raise ConfigError(
+                f"channel_weights name {name!r}, which is no target of {list(names)}; did you mean {near[0]}?"
+            )
     if strangers:
         rank_zero_warn(f"channel_weights name {strangers}, but the targets are {list(names)}; these are ignored")
     factors = [float(given.get(name, 1.0)) for name in names]

@@ -84,17 +84,24 @@ class LesionAwarePostTraining(LatentDiffusionModule):
                 term.bind(self.spec)
             except ValueError as error:
                 faults.append(str(error))
-            low, high = self.timestep_range
-            if term.timesteps is not None and not (term.timesteps[0] < high and low < term.timesteps[1]):
-                faults.append(
-                    f"loss term {term.name!r} acts at timesteps {list(term.timesteps)}, of which timestep_range "
-                    f"{[low, high]} trains none"
-                )
+            faults += self._timestep_faults(term)
         if faults:
             raise ConfigError("\n".join(dict.fromkeys(faults)))
         self.terms = nn.ModuleList(terms or [])
         self.latent_weight, self.decoded_target = latent_weight, decoded_target
         self.checkpoint_decoder = checkpoint_decoder
+
+    def _timestep_faults(self, term: PixelTerm) -> list[str]:
+        low, high = self.timestep_range
+        if term.timesteps is None:
+            return []
+        first, end = term.timesteps
+        if end > self.process.timesteps:
+            return [f"loss term {term.name!r} acts at timesteps {[first, end]} of {self.process.timesteps}"]
+        if first >= high or low >= end:
+            own = f"of which timestep_range {[low, high]} trains none"
+            return [f"loss term {term.name!r} acts at timesteps {[first, end]}, {own}"]
+        return []
 
     def loss(self, batch: Sample) -> dict[str, Tensor]:
         latent, clean, timesteps = self.denoise(batch)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,21 @@ from typing import Any
 import diffusers
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
-from ctp_ldm.pipeline.layout import BRIDGE, DENOISER, INDEX, LATENTS, MOMENTS, NOTICE, PIPELINE, RECORD
+from ctp_ldm.pipeline.layout import (
+    AUTOENCODER,
+    BRIDGE,
+    DENOISER,
+    INDEX,
+    LATENTS,
+    MOMENTS,
+    NOTICE,
+    PIPELINE,
+    RECORD,
+    SCALE_SETTINGS,
+    UNSCALED,
+)
 from ctp_ldm.pipeline.parts import components
 from ctp_ldm.runs import KEY, CheckpointError
 
@@ -30,6 +44,9 @@ def write_folder(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """
     parts = components(checkpoint, "the checkpoint")
     state, record = checkpoint["state_dict"], checkpoint[KEY]
+    scale: dict[str, Any] = {}
+    if DENOISER in parts:
+        scale[UNSCALED] = _say_scale(parts[AUTOENCODER], *(state[key].flatten() for key in MOMENTS.values()))
     with whole_folder(Path(path)) as folder:
         for name, part in parts.items():
             part.save_pretrained(folder / name)
@@ -39,7 +56,10 @@ def write_folder(checkpoint: Mapping[str, Any], path: str | Path) -> None:
             _write_json(folder / INDEX, _index(parts))
         own = {key: value for key, value in record.items() if key not in parts}
         trained = {key: checkpoint[key] for key in ("epoch", "global_step") if key in checkpoint}
-        _write_json(folder / RECORD, {"notice": NOTICE, **own, **trained})
+        _write_json(folder / RECORD, {"notice": NOTICE, **own, **scale, **trained})
+        mode = stat.S_IMODE((folder / RECORD).stat().st_mode)
+        for weights in folder.rglob("*.safetensors"):
+            weights.chmod(mode)  # safetensors writes for the owner only, whatever the umask is
 
 
 @contextmanager
@@ -63,6 +83,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise CheckpointError(f"the folder {path} could not be written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _say_scale(autoencoder: Any, mean: Tensor, std: Tensor) -> dict[str, Any]:
+    """Have an autoencoder's config say how latents are standardised, as far as its class can; what it said before.
+
+    diffusers' own pipelines would otherwise take its default, with which this denoiser was not trained.
+
+    Args:
+        mean, std: (Cz,); latents are standardised by (z − mean) / std.
+    """
+    before = {key: autoencoder.config[key] for key in SCALE_SETTINGS if key in autoencoder.config}
+    real: dict[str, Any] = dict.fromkeys(before) | {"scaling_factor": 1.0}
+    if not bool(mean.any()) and bool((std == std[0]).all()):
+        real["scaling_factor"] = 1 / std[0].item()
+    elif "latents_mean" in real:
+        real |= {"latents_mean": mean.tolist(), "latents_std": std.tolist()}
+    autoencoder.register_to_config(**real)
+    return before
 
 
 def _index(parts: Mapping[str, Any]) -> dict[str, Any]:

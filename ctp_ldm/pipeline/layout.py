@@ -30,6 +30,10 @@ PREFIXES = {AUTOENCODER: "autoencoder.net.", DENOISER: "denoiser."}
 MOMENTS = {"mean": "latent_mean", "std": "latent_std"}
 BRIDGE = {"source_map": "source_map", "source_shift": "source_shift"}
 """Names in latents.safetensors → names in a checkpoint."""
+SCALE_SETTINGS = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+"""In diffusers' config of an autoencoder; nothing here computes with them, other code that reads the folder does."""
+UNSCALED = "autoencoder_settings"
+"""Under it ctp_ldm.json has those of the checkpoint, where autoencoder/config.json says the latents' real scale."""
 OBJECTIVE = ("terms.", "discriminator.")
 """Weights in a checkpoint that belong to what was optimised, not to the model: no folder has them."""
 NOTICE = "images of this model are synthetic, for research use"

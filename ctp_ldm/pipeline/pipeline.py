@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ctp_ldm.networks import build_scheduler, initial_noise, plain_config, sample_latents, slice_generators
 from ctp_ldm.pipeline.folder import write_folder
-from ctp_ldm.pipeline.layout import AUTOENCODER, BRIDGE, DENOISER, MOMENTS, NOTICE, PREFIXES, SCHEDULER
+from ctp_ldm.pipeline.layout import AUTOENCODER, BRIDGE, DENOISER, MOMENTS, NOTICE, PREFIXES, SCALE_SETTINGS, SCHEDULER
 from ctp_ldm.pipeline.parts import components
 from ctp_ldm.pipeline.reading import read_folder
 from ctp_ldm.runs import KEY, CheckpointError
@@ -135,10 +135,11 @@ class CTPLDMPipeline(DiffusionPipeline):
         parts = {AUTOENCODER: self.autoencoder, DENOISER: self.denoiser, SCHEDULER: self.scheduler}
         state = {f"{PREFIXES[part]}{k}": v for part in PREFIXES for k, v in parts[part].state_dict().items()}
         state |= {(MOMENTS | BRIDGE)[name]: tensor for name, tensor in self.latents.items()}
-        return {
-            "state_dict": state,
-            KEY: {**self.record, **{name: plain_config(part) for name, part in parts.items()}},
-        }
+        configs = {name: plain_config(part) for name, part in parts.items()}
+        # A folder's config says the real scale for other code; the checkpoint has that in its latents' moments.
+        before = self.record.get(AUTOENCODER, {})
+        configs[AUTOENCODER] |= {key: before[key] for key in SCALE_SETTINGS if key in before}
+        return {"state_dict": state, KEY: {**self.record, **configs}}
 
     def encode_source(self, values: Tensor) -> Tensor:
         """(B, Cs, H, W) in each channel's unit → the same in [−1, 1], float32.
@@ -289,5 +290,5 @@ def _beside(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What a pipeline knows beside its components."""
     state, record = checkpoint["state_dict"], checkpoint[KEY]
     latents = {name: state[key] for name, key in (MOMENTS | BRIDGE).items() if key in state}
-    known = {key: record[key] for key in ("version", "stage", "spec", "sampling")}
+    known = {key: record[key] for key in ("version", "stage", "spec", AUTOENCODER, "sampling")}
     return {"latents": latents, "record": known}

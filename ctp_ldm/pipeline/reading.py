@@ -21,6 +21,7 @@ from ctp_ldm.pipeline.layout import (
     RECORD,
     SCHEDULER,
     STAGES,
+    UNSCALED,
 )
 from ctp_ldm.pipeline.parts import require_weights, skeletons
 from ctp_ldm.pipeline.weights import read_json, read_tensors, read_weights
@@ -54,7 +55,8 @@ def read_folder(path: str | Path) -> dict[str, Any]:
     configs = _collect(folder, {part: partial(_config, folder, part) for part in STAGES[stage]})
     if stage != AUTOENCODER:
         _require_index(folder, configs)
-    record = {key: value for key, value in content.items() if key not in (*TRAINED, "notice")}
+    record = {key: value for key, value in content.items() if key not in (*TRAINED, "notice", UNSCALED)}
+    configs[AUTOENCODER] = configs[AUTOENCODER] | content.get(UNSCALED, {})
     bare = {part: {k: v for k, v in config.items() if k not in FROM_DATA} for part, config in configs.items()}
     try:
         parts = skeletons({**record, **bare})
@@ -82,6 +84,8 @@ def _record(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / RECORD} does not say {', '.join(missing)}; write the folder anew")
     if content["stage"] not in STAGES:
         raise CheckpointError(f"{folder / RECORD}: stage is {content['stage']!r}; expected one of {list(STAGES)}")
+    if not isinstance(content.get(UNSCALED, {}), dict):
+        raise CheckpointError(f"{folder / RECORD}: {UNSCALED} is no object; write the folder anew")
     try:
         DataSpec.from_plain(content["spec"])
     except (KeyError, TypeError, ValueError) as error:

@@ -1,16 +1,21 @@
 """Checkpoint files: written whole or not at all, read as tensors and plain data only."""
 
 import os
+import pickle
+import re
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 KEY = "ctp_ldm"
 """Under it every checkpoint says what it is."""
+LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:8]
+"""Near the beginning of what torch wrote before its zip format, whatever the pickle's protocol."""
+IMPORT = "ctp-ldm convert {} OUT --config DATA"
 
 
 class CheckpointError(ValueError):
@@ -28,10 +33,52 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for damaged or malicious files
-        raise CheckpointError(f"checkpoint {path} cannot be loaded as tensors and plain data: {error}") from error
-    if not isinstance(checkpoint, dict) or KEY not in checkpoint or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path} is not a checkpoint of ctp-ldm (no key {KEY!r})")
+        # Without the cause: torch's own words advise to read with weights_only=False, which runs what the file brings.
+        reason = _why_unreadable(path, error)
+        raise CheckpointError(f"checkpoint {path} cannot be loaded as tensors and plain data: {reason}") from None
+    missing = [key for key in (KEY, "state_dict") if not isinstance(checkpoint, dict) or key not in checkpoint]
+    if missing:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of ctp-ldm (no key {missing[0]!r}); if it is a model in CompVis' layout, "
+            f"import it: {IMPORT.format(path)}"
+        )
     return checkpoint
+
+
+def torch_format(path: Path) -> Literal["zip", "legacy", "other"]:
+    """What the beginning of a file looks like, of which nothing is run; an empty one may have been the usual zip."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    if not head or head.startswith(b"PK"):
+        return "zip"
+    return "legacy" if LEGACY in head else "other"
+
+
+def blocked_objects(error: Exception) -> list[str]:
+    """Names of the Python objects because of which torch refused a file; empty where that was not why."""
+    return re.findall(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else []
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """In words that say what to do."""
+    if isinstance(error, PermissionError):
+        return f"there is no right to read it ({error}); give yourself that right"
+    found = torch_format(path)
+    if found == "other":
+        return (
+            f"it is no torch checkpoint; expected what a run wrote. Foreign models are imported: {IMPORT.format(path)}"
+        )
+    if found == "legacy":
+        return f"it is of torch's old format, which no run here writes; import it: {IMPORT.format(path)}"
+    if isinstance(error, pickle.UnpicklingError):
+        names = ", ".join(blocked_objects(error)[:1])
+        return (
+            f"it holds Python objects beside tensors{f' ({names})' if names else ''}, which could run any code, so it "
+            f"is refused. Foreign checkpoints are imported with {IMPORT.format(path)}, which says how to strip them"
+        )
+    return "it is truncated or damaged; copy it anew from where it is whole, or name another checkpoint of that run" + (
+        f" ({error})" if str(error) else ""
+    )
 
 
 def require_whole(path: Path) -> None:

@@ -127,6 +127,48 @@ def test_a_scale_that_is_given_goes_before_the_folder_s(folder: Path) -> None:
     assert (imported(folder, scaling_factor=0.1).latent_std == 10).all()
 
 
+def test_a_scale_that_is_given_leaves_the_folder_s_shift_and_names_what_it_overrides(folder: Path) -> None:
+    edit(folder / "vae" / "config.json", shift_factor=0.25)
+    scale = read_diffusers(folder, scaling_factor=0.1).scale
+    assert scale is not None
+    assert scale.mean.tolist() == [0.25] * LATENTS
+    assert scale.std.tolist() == pytest.approx([10.0] * LATENTS)
+    file = folder / "vae" / "config.json"
+    expected = f"--scaling_factor, which overrides scaling_factor 0.5 in {file}, and shift_factor there"
+    assert scale.origin == expected
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_that_is_no_factor_is_refused(value: float, folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"scaling_factor is .*; expected a finite number above 0"):
+        read_diffusers(folder, scaling_factor=value)
+    edit(folder / "vae" / "config.json", scaling_factor=value)
+    with pytest.raises(CheckpointError, match="does not say the latents' scaling_factor"):
+        read_diffusers(folder)
+
+
+@pytest.mark.parametrize("config", [KL, VQ])
+def test_diffusers_default_scale_is_told_as_such(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = written(tmp_path / "theirs", parts(config, DDIMScheduler(**SCHEDULE)))
+    default, chosen = read_diffusers(folder).scale, read_diffusers(folder, scaling_factor=0.5).scale
+    assert default is not None
+    assert chosen is not None
+    assert "0.18215 is diffusers' default, which save_pretrained writes" in default.origin
+    assert "give --scaling_factor if so" in default.origin
+    assert "diffusers' default" not in chosen.origin
+
+
+@pytest.mark.parametrize(("part", "name"), [("vae", "decoder.conv_in.bias"), ("unet", "conv_in.bias")])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_named(part: str, name: str, value: float, folder: Path) -> None:
+    path = folder / part / f"{WEIGHTS}.safetensors"
+    state = {key: tensor.clone() for key, tensor in load_file(path).items()}
+    state[name][0] = value
+    save_file(state, path)
+    with pytest.raises(CheckpointError, match=rf"weights in .*{part} are not finite \(NaN or infinite\): {name}; "):
+        read_diffusers(folder)
+
+
 def test_an_autoencoder_alone(folder: Path) -> None:
     model = read_diffusers(folder / "vae")
     assert (model.denoiser, model.scheduler, model.scale) == (None, None, None)
@@ -197,11 +239,20 @@ def renamed(folder: Path) -> None:
     [
         (
             with_part("text_encoder", "CLIPTextModel"),
-            ["TheirPipeline of", "text_encoder: CLIPTextModel", "expected one of VQModel, AutoencoderKL, one UNet2DM"],
+            [
+                "TheirPipeline of",
+                "text_encoder: CLIPTextModel",
+                "expected one of VQModel, AutoencoderKL, one UNet2DM",
+                "Save it of such parts",
+                "its autoencoder alone fits: convert",
+            ],
         ),
         (with_part("safety_checker", "StableDiffusionSafetyChecker"), ["safety_checker: StableDiffusionSafetyChecker"]),
         (with_part("unet", "UNet2DConditionModel"), ["unet: UNet2DConditionModel", "one UNet2DModel"]),
-        (exchanged("scheduler", PNDMScheduler()), ["scheduler: PNDMScheduler", "DDPMScheduler"]),
+        (
+            exchanged("scheduler", PNDMScheduler()),
+            ["scheduler: PNDMScheduler", "DDPMScheduler", ".from_config(pipeline.scheduler.config)"],
+        ),
         (lambda f: (f / "unet" / "config.json").unlink(), ["unet/config.json", "missing"]),
         (lambda f: edit(f / "unet" / "config.json", _class_name="UNet1DModel"), ["of a UNet1DModel; ", "UNet2DModel"]),
         (lambda f: edit(f / "unet" / "config.json", widths=[8]), ["widths is not an argument of UNet2DModel"]),

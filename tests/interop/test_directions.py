@@ -12,12 +12,13 @@ from running import GRID, SMALL, Command
 from samples import DENOISER, KL, autoencoder, diffusion, random_batch
 from torch import Tensor
 
-from ctp_ldm.interop import read_compvis
+from ctp_ldm.interop import CompVisModel, read_compvis, write_compvis
 from ctp_ldm.modules import LatentDiffusionModule, TranslationModule
 from ctp_ldm.pipeline import CTPLDMPipeline, read_folder
 from ctp_ldm.runs import CheckpointError, read_checkpoint
 
 from . import published
+from .test_compvis import tensors, with_averages
 from .test_convert import DATA
 
 Capture = pytest.CaptureFixture[str]
@@ -79,7 +80,7 @@ def test_a_stage_of_ours_to_a_folder_and_back(command: Command, tmp_path: Path, 
     command("convert", "mine.ckpt", "folder")
     said = capsys.readouterr().out
     assert "latent scale: (z − [" in said
-    assert "left out, because only its own run needs it: optimizer_states" in said
+    assert "left out, because only its own run needs it: optimizer_states\n" in said
     assert_same_tensors(read_folder("folder")["state_dict"], checkpoint["state_dict"])
     command("convert", "folder", "stages", "--to", "stages")
     back = read_checkpoint(Path("stages/diffusion.ckpt"))
@@ -179,10 +180,16 @@ def test_a_foreign_folder_to_stages_and_to_ours(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["text.txt", "out"], "truncated, damaged or not a torch file"),
+        (["text.txt", "out"], "is no torch checkpoint, but a plain pickle, a text"),
         (["empty", "out"], "empty is no diffusers folder"),
         (["none", "out"], "none is missing"),
         (["mine.ckpt", "out", "--scaling_factor=1"], "knows its latents' scale; leave out --scaling_factor"),
+        (["mine.ckpt", "out", "--scaling_factor=0"], "scaling_factor is 0.0; expected a finite number above 0"),
+        (["mine.ckpt", "out", "--scaling_factor=-1"], "scaling_factor is -1.0; expected a finite number above 0"),
+        (
+            ["mine.ckpt", "out", "--parameterization=v"],
+            "knows what its denoiser puts out; leave out --parameterization",
+        ),
         (["mine.ckpt", "taken"], "taken is there already and not empty"),
     ],
 )
@@ -203,3 +210,83 @@ def test_a_checkpoint_of_before_says_what_to_do(command: Command, tmp_path: Path
     torch.save({**checkpoint, "ctp_ldm": record}, "old.ckpt")
     with pytest.raises(CheckpointError, match=r"says nothing of its autoencoder.*version 0.2.0 wrote it; .*init_from"):
         command("convert", "old.ckpt", "folder")
+
+
+def test_averages_of_a_run_are_said_to_be_what_is_exported(command: Command, tmp_path: Path, capsys: Capture) -> None:
+    checkpoint = saved(diffusion(), tmp_path / "mine.ckpt")
+    torch.save({**checkpoint, "ema": {}}, tmp_path / "mine.ckpt")
+    command("convert", "mine.ckpt", "folder")
+    assert "needs it: ema; the weights exported are the averages, where it has any" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "guesses", "prediction"),
+    [
+        ([], "attention heads of width 32 (--head_width), 32 norm groups (--norm_groups), noise", "epsilon"),
+        (
+            ["--head_width=16", "--norm_groups=16", "--parameterization=v"],
+            "attention heads of width 16 (--head_width), 16 norm groups (--norm_groups), velocity",
+            "v_prediction",
+        ),
+        (["--parameterization=x0"], "(--norm_groups), image", "sample"),
+    ],
+)
+def test_what_a_published_file_does_not_say_is_told(
+    arguments: list[str],
+    guesses: str,
+    prediction: str,
+    command: Command,
+    checkpoint: Path,
+    published_data: str,
+    capsys: Capture,
+) -> None:
+    command("convert", checkpoint, "stages", published_data, *arguments)
+    said = capsys.readouterr().out
+    assert "not in the weights: attention" in said
+    assert f"{guesses} prediction (--parameterization)" in said
+    assert "diffusion: stages/diffusion.ckpt, for --init_from" in said
+    assert read_checkpoint(Path("stages/diffusion.ckpt"))["ctp_ldm"]["scheduler"]["prediction_type"] == prediction
+    config = yaml.safe_load(Path("stages/model.yaml").read_text())["model"]["init_args"]
+    assert config["scheduler"]["prediction_type"] == prediction
+
+
+def test_an_autoencoder_s_file_tells_of_norm_groups_only(
+    command: Command, tmp_path: Path, published_data: str, capsys: Capture
+) -> None:
+    write_compvis(CompVisModel(published.autoencoder()), tmp_path / "first.ckpt")
+    command("convert", "first.ckpt", "stages", published_data)
+    assert "not in the weights: 32 norm groups (--norm_groups)\n" in capsys.readouterr().out
+
+
+def test_a_long_list_of_weights_that_are_not_used_is_cut(
+    command: Command, checkpoint: Path, published_data: str, capsys: Capture
+) -> None:
+    state = with_averages(tensors(checkpoint), "model.diffusion_model.", "diffusion_model.")
+    torch.save({"state_dict": state}, checkpoint)
+    command("convert", checkpoint, "stages", published_data)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("not used"))
+    assert line.endswith(" more")
+    assert len(line) < 1500
+
+
+@pytest.mark.parametrize("target", ["stages", "compvis"])
+def test_no_conversion_overwrites_anything(
+    target: str, command: Command, checkpoint: Path, published_data: str, tmp_path: Path
+) -> None:
+    """Least of all what it reads."""
+    command("convert", checkpoint, "stages", published_data)
+    source, out = ("stages/diffusion.ckpt", "stages") if target == "stages" else ("stages/diffusion.ckpt",) * 2
+    before = {path: path.read_bytes() for path in Path("stages").iterdir()}
+    with pytest.raises(CheckpointError, match=rf"{out}.* already; name another .*, or remove (it|them)"):
+        command("convert", source, out, f"--to={target}")
+    assert {path: path.read_bytes() for path in Path("stages").iterdir()} == before
+
+
+def test_an_exported_folder_without_its_record_is_not_foreign(
+    command: Command, tmp_path: Path, their_data: str
+) -> None:
+    command("convert", theirs(tmp_path / "theirs"), "ours", their_data, "--to=diffusers")
+    Path("ours/ctp_ldm.json").unlink()
+    with pytest.raises(CheckpointError, match=r"ours is a CTPLDMPipeline without ctp_ldm.json.*copy that file"):
+        command("convert", "ours", "stages", their_data)
+    assert not Path("stages").exists()

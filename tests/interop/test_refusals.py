@@ -1,6 +1,7 @@
 """A file that is not what it should be is refused in words, and nothing in it is run."""
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,30 @@ def test_a_file_of_something_else(contents: Any, complaint: str, tmp_path: Path)
     torch.save(contents, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match=complaint):
         read_compvis(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{UNET}out.2.bias",
+        "first_stage_model.decoder.conv_out.bias",
+        "cond_stage_model.channel_mapper.weight",
+        "alphas_cumprod",
+    ],
+)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_named(name: str, value: float, checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError, match=rf"not finite \(NaN or infinite\): {name}; expected numbers.*earlier"):
+        read_compvis(changed(checkpoint, lambda state: state[name].flatten()[:1].fill_(value)))
+
+
+@pytest.mark.parametrize("content", [pickle.dumps({"encoder.x": [1.0]}), b"some text\n"], ids=["pickle", "text"])
+def test_a_file_that_torch_never_wrote(content: bytes, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    (tmp_path / "other.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"other\.ckpt is no torch checkpoint") as refusal:
+        read_compvis(tmp_path / "other.ckpt")
+    assert "weights_only" not in str(refusal.value)
+    assert not recwarn.list
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -56,3 +56,10 @@ def test_weights_of_channels_that_are_not_there_are_told_and_ignored() -> None:
 def test_weights_without_meaning_are_refused(weights: dict[str, float], names: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"channel_weights are .* where the targets are .*; expected numbers of at"):
         channel_factors(weights, names)
+
+
+def test_a_misspelt_channel_is_refused_and_another_tasks_channel_is_not() -> None:
+    with pytest.raises(ConfigError, match=r"'acd', which is no target of .*did you mean adc"):
+        channel_factors({"dwi": 1.0, "acd": 3.0}, ["dwi", "adc"])
+    with pytest.warns(UserWarning, match="these are ignored"):
+        channel_factors({"dwi": 1.0, "adc": 3.0}, ["flair"])

@@ -198,6 +198,10 @@ def test_training_timesteps_fill_the_range_and_stay_in_it(given: Any, expected: 
             {"timestep_range": (500, 1000), "terms": [RegionError("brain", 1.0, timesteps=(0, 200))]},
             r"'brain' acts at timesteps \[0, 200\], of which timestep_range \[500, 1000\] trains none",
         ),
+        (
+            {"terms": [RegionError("brain", 1.0, timesteps=(500, 2000))]},
+            r"acts at timesteps \[500, 2000\] of 1000",
+        ),
         ({"latent_weight": 0.0, "terms": []}, "expected something to optimise"),
         ({"latent_weight": -1.0}, "latent_weight is -1.0"),
     ],

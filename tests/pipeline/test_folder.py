@@ -1,7 +1,9 @@
 """A checkpoint becomes a diffusers folder and comes back; what is not whole is refused in words."""
 
 import json
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,49 @@ def test_every_part_is_diffusers_own(tmp_path: Path) -> None:
     scheduler = DDIMScheduler.from_pretrained(tmp_path / "folder" / "scheduler")
     assert torch.equal(scheduler.alphas_cumprod, module.scheduler.alphas_cumprod)
     assert not list((tmp_path / "folder").rglob("*.bin"))
+
+
+@pytest.mark.parametrize(
+    ("family", "mean", "std", "told"),
+    [
+        ("KL, DDIM", [0.0] * 3, [4.0] * 3, {"scaling_factor": 0.25, "latents_mean": None, "latents_std": None}),
+        (
+            "KL, DDIM",
+            [0.0, 0.5, 1.0],
+            [1.0, 2.0, 4.0],
+            {"scaling_factor": 1.0, "latents_mean": [0.0, 0.5, 1.0], "latents_std": [1.0, 2.0, 4.0]},
+        ),
+        ("VQ, DDIM", [0.0] * 3, [4.0] * 3, {"scaling_factor": 0.25}),
+        ("VQ, DDIM", [0.0, 0.5, 1.0], [4.0] * 3, {"scaling_factor": 1.0}),
+    ],
+)
+def test_the_autoencoder_s_config_says_the_latents_real_scale(
+    family: str, mean: list[float], std: list[float], told: dict[str, Any], tmp_path: Path
+) -> None:
+    checkpoint = saved(model(family))
+    for name, values in (("latent_mean", mean), ("latent_std", std)):
+        checkpoint["state_dict"][name] = torch.tensor(values).view(1, 3, 1, 1)
+    assert checkpoint["ctp_ldm"]["autoencoder"]["scaling_factor"] == 0.18215
+    write_folder(checkpoint, tmp_path / "folder")
+    config = json.loads((tmp_path / "folder" / "autoencoder" / "config.json").read_text())
+    assert {key: config[key] for key in told} == told
+    assert checkpoint["ctp_ldm"]["autoencoder"]["scaling_factor"] == 0.18215
+    assert_same(read_folder(tmp_path / "folder"), checkpoint)
+    loaded = CTPLDMPipeline.from_pretrained(tmp_path / "folder")
+    assert loaded.autoencoder.config["scaling_factor"] == told["scaling_factor"]
+    assert loaded.to_checkpoint()["ctp_ldm"]["autoencoder"] == checkpoint["ctp_ldm"]["autoencoder"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_all_files_have_the_mode_that_the_umask_says(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write_folder(saved(model("KL, DDIM")), tmp_path / "folder")
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
 
 
 def test_the_folder_says_what_its_numbers_mean(folder: Path) -> None:
@@ -188,6 +233,7 @@ def pickled(folder: Path) -> None:
         (truncated("ctp_ldm.json"), "ctp_ldm.json cannot be read as JSON"),
         (pickled, r"diffusion_pytorch_model.bin, which can run code.*\n.*import UNet2DModel\n.*use_safetensors=False"),
         (edited("ctp_ldm.json", sampling=None), "does not say sampling"),
+        (edited("ctp_ldm.json", autoencoder_settings=[1]), "autoencoder_settings is no object; write the folder anew"),
         (edited("ctp_ldm.json", spec={"size": [1, 2]}), "spec says nothing that is understood"),
         (edited("model_index.json", _class_name="DDPMPipeline"), "_class_name is DDPMPipeline; expected CTPLDM"),
         (
