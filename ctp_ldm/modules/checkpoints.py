@@ -19,7 +19,15 @@ TERMS = OBJECTIVE
 """Weights of loss terms (a frozen segmenter, say) belong to the objective, not to the model."""
 
 
-NO_FUNCTION = {"sample_size", "dropout", "scaling_factor", "shift_factor", "force_upcast"}
+NO_FUNCTION = {
+    "sample_size",
+    "dropout",
+    "scaling_factor",
+    "shift_factor",
+    "latents_mean",
+    "latents_std",
+    "force_upcast",
+}
 """Settings of networks that do not change what trained ones compute here."""
 
 

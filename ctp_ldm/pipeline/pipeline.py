@@ -290,5 +290,6 @@ def _beside(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What a pipeline knows beside its components."""
     state, record = checkpoint["state_dict"], checkpoint[KEY]
     latents = {name: state[key] for name, key in (MOMENTS | BRIDGE).items() if key in state}
-    known = {key: record[key] for key in ("version", "stage", "spec", AUTOENCODER, "sampling")}
+    kept = ("version", "stage", "spec", AUTOENCODER, "sampling", "trained_on")
+    known = {key: record[key] for key in kept if key in record}
     return {"latents": latents, "record": known}

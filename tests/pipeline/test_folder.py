@@ -126,6 +126,14 @@ def test_the_autoencoder_s_config_says_the_latents_real_scale(
     assert loaded.to_checkpoint()["ctp_ldm"]["autoencoder"] == checkpoint["ctp_ldm"]["autoencoder"]
 
 
+def test_the_patients_that_a_model_was_trained_on_go_with_it(tmp_path: Path) -> None:
+    module = model("KL, DDIM")
+    module.trained_on = {"0123456789abcdef"}
+    write_folder(saved(module), tmp_path / "folder")
+    CTPLDMPipeline.from_pretrained(tmp_path / "folder").save_pretrained(tmp_path / "again")
+    assert read_folder(tmp_path / "again")["ctp_ldm"]["trained_on"] == ["0123456789abcdef"]
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
 def test_all_files_have_the_mode_that_the_umask_says(umask: int, mode: int, tmp_path: Path) -> None:
     before = os.umask(umask)
