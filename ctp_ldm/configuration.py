@@ -55,6 +55,19 @@ def data_of_configs(arguments: Sequence[str]) -> list[str]:
     return [f"--data={json.dumps(data)}", *kept] if data else kept
 
 
+_OF_THE_PARSER = ("Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+
+
+def what_is_wrong(message: str) -> str:
+    """A parser's error without what it says of its own types.
+
+    Args:
+        message: nested lines of jsonargparse, of which a few name the key, what was found and what was expected.
+    """
+    lines = [line for line in message.splitlines() if line.strip() and not line.strip().startswith(_OF_THE_PARSER)]
+    return "\n".join(lines)
+
+
 def _data_section(path: Path) -> dict[str, Any]:
     try:
         return dict(yaml.safe_load(path.read_text()).get("data", {}))

@@ -1,6 +1,7 @@
 """fit, validate, test and predict: LightningCLI in subclass mode, with runs that live in one folder."""
 
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ctp_ldm.callbacks import EMA, Evaluation, FiniteLoss, LastCheckpoint, NIfTIWriter
 from ctp_ldm.callbacks.record import CONFIG, SaveRun
-from ctp_ldm.configuration import find_configs
+from ctp_ldm.configuration import find_configs, what_is_wrong
 from ctp_ldm.data import TranslationDataModule
 from ctp_ldm.modules import LesionReader, TranslationModule
 from ctp_ldm.processes import leave_together
@@ -35,6 +36,10 @@ _HARMLESS = (
     r".*Checkpoint directory .* exists and is not empty.*",  # a run goes on in its folder
     r".*The dirpath has changed from.*",  # when a checkpoint of another folder is tested
 )
+
+
+QUIET = {"exit_on_error": False}
+"""The parser raises instead of printing how it is used and leaving."""
 
 
 class StageCLI(LightningCLI):
@@ -74,8 +79,15 @@ class StageCLI(LightningCLI):
         parser.link_arguments("data.spec", "model.init_args.spec", compute_fn=DataSpec.to_plain, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Without Lightning's warning about arguments that did not come from `sys.argv`."""
-        self.config = parser.parse_args(cast(list[str], args))
+        """Without Lightning's warning about arguments that did not come from `sys.argv`.
+
+        Raises:
+            ValueError: what the parser refuses, without its page of usage.
+        """
+        try:
+            self.config = parser.parse_args(cast(list[str], args))
+        except ArgumentError as error:
+            raise ValueError(what_is_wrong(str(error))) from error
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's hyperparameters silently override config and command line (#21455)."""
@@ -232,6 +244,7 @@ def run_stage(arguments: Sequence[str]) -> None:
             subclass_mode_data=True,
             save_config_callback=SaveRun,
             save_config_kwargs={"overwrite": True},
+            parser_kwargs=QUIET | {name: QUIET for name in StageCLI.subcommands()},
             # Always there: without them a run could not go on, and test and predict would keep nothing.
             trainer_defaults={
                 "callbacks": [FiniteLoss(), NIfTIWriter()],

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ctp_ldm.cli import run
 from ctp_ldm.commands import _options
 from ctp_ldm.configuration import data_of_configs, shipped_configs
 
@@ -98,3 +99,25 @@ def test_what_is_no_config_is_named(tmp_path: Path, content: str) -> None:
 def test_config_without_a_name_is_answered_in_words() -> None:
     with pytest.raises(ValueError, match="is not a config"):
         data_of_configs(["tree", "--config"])
+
+
+# -------------------------------------------------------------------------------- what the parser refuses
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "--model.terms=[{class_path: ctp_ldm.losses.RegionError, init_args: {region: edge, weight: 1}}]",
+            r'"terms".*RegionError.*"region".*\'lesion\'.*Got value: edge$',
+        ),
+        ("--model.noise=none", r'"noise".*\'random\', \'fixed\', \'zero\'.*Got value: none$'),
+        ("--model.stepz=3", r"LesionAwarePostTraining.*Option 'stepz' is not accepted$"),
+        ("--trainer.max_stepz=3", r"unrecognized arguments: --trainer\.max_stepz=3$"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_its_key_and_what_is_expected_alone(word: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}") as refused:
+        run(["fit", "--config=posttrain.yaml", word])
+    assert "usage:" not in str(refused.value)
+    assert len(str(refused.value).splitlines()) <= 6

@@ -270,13 +270,10 @@ def test_a_store_of_another_grid_is_refused_with_both_values(
     assert "spacing: 6.0 ≠ 5.0" in message
 
 
-def test_a_misspelt_key_is_named(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_misspelt_key_is_named(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small = options("demo/autoencoder.yaml", store, tmp_path)
-    failure("fit", *small, "--model.regulariser_wieght=1")
-    assert "regulariser_wieght" in capsys.readouterr().err
+    assert "regulariser_wieght" in failure("fit", *small, "--model.regulariser_wieght=1")
     message = failure("fit", *small, "--model.autoencoder.latent_chanels=3")
     assert "did you mean latent_channels" in message
 
