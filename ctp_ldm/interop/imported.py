@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from ctp_ldm.interop.foreign import DiffusersModel
+from ctp_ldm.interop.network import require_channels
 from ctp_ldm.modules.checkpoints import identity
 from ctp_ldm.networks import plain_config
-from ctp_ldm.runs import KEY, CheckpointError
+from ctp_ldm.runs import KEY
 from ctp_ldm.spec import DataSpec
 
 SAMPLING: dict[str, Any] = {"steps": 10, "noise": "random", "seed": 0}
@@ -24,7 +25,7 @@ def diffusers_checkpoints(model: DiffusersModel, spec: DataSpec) -> dict[str, di
     Raises:
         CheckpointError: the model has other channels than the data.
     """
-    _require_channels(model, spec)
+    require_channels(model.autoencoder, model.denoiser, spec)
     weights = {f"autoencoder.net.{name}": value for name, value in model.autoencoder.state.items()}
     parts: dict[str, Any] = {"autoencoder": plain_config(model.autoencoder.skeleton())}
     found = {"autoencoder": _checkpoint("autoencoder", spec, parts, weights)}
@@ -41,21 +42,3 @@ def diffusers_checkpoints(model: DiffusersModel, spec: DataSpec) -> dict[str, di
 
 def _checkpoint(stage: str, spec: DataSpec, parts: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"state_dict": dict(weights), KEY: identity(stage, spec, parts)}
-
-
-def _require_channels(model: DiffusersModel, spec: DataSpec) -> None:
-    faults = []
-    for direction, channels in (("takes", model.autoencoder.in_channels), ("gives", model.autoencoder.out_channels)):
-        if channels != len(spec.target):
-            faults.append(f"its autoencoder {direction} {channels} channels, the data have {spec.target_names}")
-    if model.denoiser is not None:
-        source = model.denoiser.in_channels - model.denoiser.out_channels
-        names = [channel.name for channel in spec.source]
-        if source != len(names):
-            faults.append(f"its denoiser takes a source of {source} channels, the data have {len(names)}: {names}")
-    if faults:
-        raise CheckpointError(
-            "the model does not fit the data section: "
-            + "; ".join(faults)
-            + "; give the config of the data that it was trained on"
-        )

@@ -9,6 +9,8 @@ from diffusers import AutoencoderKL, UNet2DModel, VQModel
 from torch import Tensor, nn
 
 from ctp_ldm.networks import build_component
+from ctp_ldm.runs import CheckpointError
+from ctp_ldm.spec import DataSpec
 
 CLASSES = {"VQModel": VQModel, "AutoencoderKL": AutoencoderKL, "UNet2DModel": UNet2DModel}
 
@@ -61,3 +63,30 @@ class Network:
             part, self.config, CLASSES, in_channels=self.in_channels, out_channels=self.out_channels
         )
         return network
+
+
+def require_channels(autoencoder: Network, denoiser: Network | None, spec: DataSpec) -> None:
+    """Refuse networks of other channels than the data have.
+
+    Args:
+        denoiser: of latents and source, concatenated; None for an autoencoder alone.
+        spec: of the data that the model was trained on.
+
+    Raises:
+        CheckpointError: listing what differs.
+    """
+    faults = []
+    for direction, channels in (("takes", autoencoder.in_channels), ("gives", autoencoder.out_channels)):
+        if channels != len(spec.target):
+            faults.append(f"its autoencoder {direction} {channels} channels, the data have {spec.target_names}")
+    if denoiser is not None:
+        source = denoiser.in_channels - denoiser.out_channels
+        names = [channel.name for channel in spec.source]
+        if source != len(names):
+            faults.append(f"its denoiser takes a source of {source} channels, the data have {len(names)}: {names}")
+    if faults:
+        raise CheckpointError(
+            "the model does not fit the data section: "
+            + "; ".join(faults)
+            + "; give the config of the data that it was trained on"
+        )

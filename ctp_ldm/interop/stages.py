@@ -9,10 +9,9 @@ from torch import Tensor
 
 from ctp_ldm.interop.back import ORIGINAL, keep
 from ctp_ldm.interop.compvis import CompVisModel
-from ctp_ldm.interop.network import Network
+from ctp_ldm.interop.network import require_channels
 from ctp_ldm.modules.checkpoints import identity
 from ctp_ldm.networks import build_scheduler, plain_config
-from ctp_ldm.runs import CheckpointError
 from ctp_ldm.spec import DataSpec
 
 SCHEDULE: dict[str, Any] = {
@@ -41,7 +40,7 @@ def stage_checkpoints(model: CompVisModel, spec: DataSpec) -> dict[str, dict[str
         CheckpointError: the model has other channels than the data.
     """
     denoiser = model.folded() if model.denoiser is not None else None
-    _require_channels(model, denoiser, spec)
+    require_channels(model.autoencoder, denoiser, spec)
     weights = {f"autoencoder.net.{name}": value for name, value in model.autoencoder.state.items()}
     parts = {"autoencoder": plain_config(model.autoencoder.skeleton())}
     found = {"autoencoder": _checkpoint("autoencoder", spec, parts, weights, model)}
@@ -95,21 +94,3 @@ def _checkpoint(
         "pytorch-lightning_version": L.__version__,
         "ctp_ldm": identity(stage, spec, parts),
     }
-
-
-def _require_channels(model: CompVisModel, denoiser: Network | None, spec: DataSpec) -> None:
-    faults = []
-    if model.autoencoder.in_channels != len(spec.target):
-        faults.append(f"its autoencoder has {model.autoencoder.in_channels} channels, the data {spec.target_names}")
-    if denoiser is not None:
-        source = denoiser.in_channels - denoiser.out_channels
-        names = [channel.name for channel in spec.source]
-        if source != len(names):
-            faults.append(f"its denoiser takes a source of {source} channels, the data have {len(names)}: {names}")
-    if faults:
-        raise CheckpointError(
-            "the model does not fit the data section: "
-            + "; ".join(faults)
-            + "; give the config of the data that it was "
-            "trained on"
-        )

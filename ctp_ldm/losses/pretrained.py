@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.networks import nets
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ctp_ldm.networks import ConfigError, build_component
-
-CLASSES = {n: found for n, found in vars(nets).items() if isinstance(found, type) and issubclass(found, nn.Module)}
+from ctp_ldm.networks import MONAI_NETWORKS, ConfigError, build_component
 
 
 def load_pretrained(key: str, config: Mapping[str, Any], weights: Path, prefix: str) -> nn.Module:
@@ -27,7 +24,7 @@ def load_pretrained(key: str, config: Mapping[str, Any], weights: Path, prefix: 
     Raises:
         ConfigError: of the network, or a file that is missing, damaged, or of another network.
     """
-    network: nn.Module = build_component(key, config, CLASSES)
+    network: nn.Module = build_component(key, config, MONAI_NETWORKS)
     state = _read(weights)
     own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     try:

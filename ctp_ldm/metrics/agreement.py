@@ -76,7 +76,8 @@ def icc(*raters: Sequence[float]) -> Estimate:
     """ICC(2,1): two-way random effects, absolute agreement, single rater (Shrout & Fleiss 1979).
 
     The interval is that of McGraw & Wong 1996, table 7, ICC(A,1). Patients for whom a rating is NaN are left out; NaN
-    for fewer than two patients, or where every rater says the same of all patients.
+    for fewer than two patients, or where all ratings are equal; without interval where
+    each rater says the same of all patients.
 
     Args:
         raters: the ratings of at least two raters, each over the same n patients; here found and reference volumes.
@@ -94,8 +95,6 @@ def icc(*raters: Sequence[float]) -> Estimate:
     between_judges = n * float(((judges - mean) ** 2).sum()) / (k - 1)
     residual = float(((ratings - patients - judges + mean) ** 2).sum()) / ((n - 1) * (k - 1))
     noise = k * between_judges + (k * n - k - n) * residual
-    if n * between_patients + noise == 0:
-        return Estimate(math.nan, math.nan, math.nan, n)
     value = n * (between_patients - residual) / (n * between_patients + noise)
     if 1 - value < 1e-12:  # the interval's formula divides by what remains
         return Estimate(value, value, value, n)

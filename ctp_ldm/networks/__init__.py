@@ -2,7 +2,7 @@
 
 from ctp_ldm.networks.autoencoder import ImageAutoencoder
 from ctp_ldm.networks.bridge import BrownianBridgeScheduler
-from ctp_ldm.networks.build import ConfigError, build_component, plain_config
+from ctp_ldm.networks.build import MONAI_NETWORKS, ConfigError, build_component, plain_config
 from ctp_ldm.networks.forward import ForwardProcess
 from ctp_ldm.networks.moments import LatentMoments
 from ctp_ldm.networks.sampling import Noise, fixed_noise, initial_noise, sample_latents, slice_generators
@@ -10,6 +10,7 @@ from ctp_ldm.networks.schedule import build_scheduler
 from ctp_ldm.networks.segmenter import LesionSegmenter
 
 __all__ = [
+    "MONAI_NETWORKS",
     "BrownianBridgeScheduler",
     "ConfigError",
     "ForwardProcess",

@@ -5,7 +5,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from monai.networks import nets
+from torch import nn
+
 CLASS_KEY = "_class_name"
+MONAI_NETWORKS = {name: c for name, c in vars(nets).items() if isinstance(c, type) and issubclass(c, nn.Module)}
+"""Name → class, of all of MONAI's networks."""
 FROM_DATA = ("in_channels", "out_channels")
 
 

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.networks import nets
 from torch import Tensor, nn
 
-from ctp_ldm.networks.build import ConfigError, build_component
+from ctp_ldm.networks.build import MONAI_NETWORKS, ConfigError, build_component
 
-MONAI = {name: found for name, found in vars(nets).items() if isinstance(found, type) and issubclass(found, nn.Module)}
 NO_LESION = -12.0
 """Logit outside the brain: probability 6e-6."""
 
@@ -34,7 +32,7 @@ class LesionSegmenter(nn.Module):
     def __init__(self, network: Mapping[str, Any], backgrounds: Sequence[float], feature_layer: str | None) -> None:
         super().__init__()
         self.net: nn.Module = build_component(
-            "network", network, MONAI, spatial_dims=2, in_channels=len(backgrounds), out_channels=1
+            "network", network, MONAI_NETWORKS, spatial_dims=2, in_channels=len(backgrounds), out_channels=1
         )
         known = [name for name, _ in self.net.named_modules() if name]
         if feature_layer is not None and feature_layer not in known:

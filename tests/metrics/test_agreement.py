@@ -208,5 +208,9 @@ def test_columns_of_different_length_are_refused(compare: object) -> None:
         compare([1.0, 2.0], [1.0])  # type: ignore[operator]
 
 
-def test_raters_who_say_the_same_of_all_patients_have_no_icc() -> None:
-    assert math.isnan(icc([1.0, 1.0, 1.0], [2.0, 2.0, 2.0]).value) or icc([1.0] * 3, [2.0] * 3).value == 0
+def test_raters_who_each_say_the_same_of_all_patients_agree_in_nothing() -> None:
+    """All variance is between raters, none between patients: 0, without an interval."""
+    found = icc([1.0] * 3, [2.0] * 3)
+    assert found.value == 0
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
