@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from samples import DENOISER, KL, SEGMENTER, VQ
+from samples import DENOISER, KL, PIXELS, SEGMENTER, VQ
 
 from ctp_ldm.configuration import shipped_configs
 
@@ -21,6 +21,9 @@ SMALL = [
     "--data.batch_size=4",
 ]
 OVERLAYS = {
+    "arms/image.yaml": "posttrain.yaml",
+    "arms/latent-lesion.yaml": "posttrain.yaml",
+    "arms/published.yaml": "posttrain.yaml",
     "control.yaml": "posttrain.yaml",
     "demo/control.yaml": "demo/posttrain.yaml",
     "demo/direct.yaml": "demo/segmenter.yaml",
@@ -32,13 +35,16 @@ OVERLAYS = {
     "families/regression-posttrain.yaml": "posttrain.yaml",
     "hardware/cpu.yaml": "autoencoder.yaml",
     "hardware/gpu.yaml": "autoencoder.yaml",
+    "rivals/palette.yaml": "diffusion.yaml",
+    "rivals/pix2pix.yaml": "posttrain.yaml",
+    "rivals/pixel-regression.yaml": "diffusion.yaml",
 }
 SHIPPED = sorted(
     name
     for path in shipped_configs().rglob("*.yaml")
-    if not (name := str(path.relative_to(shipped_configs()))).startswith("tasks/")
+    if not (name := str(path.relative_to(shipped_configs()))).startswith(("tasks/", "reproduce/"))
 )
-"""All but the tasks, which are no stages."""
+"""All but the tasks, which are no stages, and the study's, which test_experiments.py runs."""
 Command = Callable[..., None]
 
 
@@ -54,17 +60,18 @@ def stage_of(name: str) -> str:
 
 def setting(name: str, *keys: str) -> Any:
     """A value of a shipped config, of the overlay before that of the config under it; None where neither has it."""
+    *sections, last = keys
     for config in (name, OVERLAYS.get(name)):
-        found = yaml.safe_load((shipped_configs() / config).read_text()) if config else None
-        for key in keys:
-            found = (found or {}).get(key)
-        if found is not None:
-            return found
+        found = yaml.safe_load((shipped_configs() / config).read_text()) if config else {}
+        for section in sections:
+            found = found.get(section, {})
+        if last in found:
+            return found[last]
     return None
 
 
 def base_of(name: str, names: Sequence[str]) -> str | None:
-    """The shipped config that writes the checkpoint which this one starts from; None for the first stage."""
+    """The shipped config that writes the checkpoint which this one starts from; None where it starts from none."""
     start = setting(name, "init_from")
     if start is None:
         return None
@@ -76,7 +83,8 @@ def base_of(name: str, names: Sequence[str]) -> str | None:
 def shrunk(name: str, folder: Path) -> list[str]:
     """A config with tiny networks, to be given after the config itself."""
     kind = setting(name, "model", "init_args", "autoencoder", "_class_name")
-    arguments: dict[str, object] = {"autoencoder": VQ if kind == "VQModel" else KL, "lr_scheduler": None}
+    tiny = {"VQModel": VQ, "PixelSpace": PIXELS}.get(kind, KL)
+    arguments: dict[str, object] = {"autoencoder": tiny, "lr_scheduler": None}
     if stage_of(name) == "segmenter":
         arguments = {"network": SEGMENTER, "feature_layer": None, "lr_scheduler": None}
     elif stage_of(name) == "threshold":

@@ -34,6 +34,7 @@ _AUTOENCODER: dict[str, Any] = {
 }
 KL = {"_class_name": "AutoencoderKL", **_AUTOENCODER}
 VQ = {"_class_name": "VQModel", "num_vq_embeddings": 32, **_AUTOENCODER}
+PIXELS = {"_class_name": "PixelSpace"}
 DENOISER: dict[str, Any] = {
     "_class_name": "UNet2DModel",
     "block_out_channels": [8, 16],

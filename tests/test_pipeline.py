@@ -248,7 +248,7 @@ def test_post_training_refuses_to_start_without_a_base(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     message = failure("fit", *options("demo/posttrain.yaml", store, tmp_path), "--init_from=null")
-    assert "post-training needs a trained latent model" in message
+    assert "has no trained networks to start from" in message
 
 
 def test_a_checkpoint_of_another_stage_is_refused(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor
 
@@ -22,6 +23,8 @@ class Adversarial(PixelTerm):
     Args:
         weight: factor in the total loss.
         discriminator: `_class_name` PatchDiscriminator and its arguments.
+        conditional: whether the discriminator sees the source beside the image, and so whether they belong together
+            (Isola et al. 2017).
         name: in logs.
         timesteps: see `PixelTerm`.
     """
@@ -32,11 +35,12 @@ class Adversarial(PixelTerm):
         self,
         weight: float,
         discriminator: dict[str, Any],
+        conditional: bool = False,
         name: str = "adversarial",
         timesteps: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(weight, name, timesteps)
-        self.config = discriminator
+        self.config, self.conditional = discriminator, conditional
 
     def bind(self, spec: DataSpec) -> None:
         """Build the discriminator.
@@ -51,14 +55,19 @@ class Adversarial(PixelTerm):
             self.config,
             {"PatchDiscriminator": PatchDiscriminator},
             spatial_dims=2,
-            in_channels=len(spec.target),
+            in_channels=len(spec.target) + self.conditional * len(spec.source),
             norm="INSTANCE",
         )
 
     def forward(self, decoded: Tensor, target: Tensor, sample: Sample) -> Tensor:
         with frozen(self.discriminator):
-            return hinge_generator(self.discriminator(with_real_outside(decoded, target, sample))[-1])
+            return hinge_generator(self._scores(with_real_outside(decoded, target, sample), sample))
 
     def own_loss(self, decoded: Tensor, target: Tensor, sample: Sample) -> Tensor:
         fake = with_real_outside(decoded.detach(), target, sample)
-        return hinge_discriminator(self.discriminator(target)[-1], self.discriminator(fake)[-1])
+        return hinge_discriminator(self._scores(target, sample), self._scores(fake, sample))
+
+    def _scores(self, images: Tensor, sample: Sample) -> Tensor:
+        seen = torch.cat([images, sample["source"].to(images.dtype)], dim=1) if self.conditional else images
+        scores: Tensor = self.discriminator(seen)[-1]
+        return scores

@@ -10,7 +10,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         values: (B, C, ...).
-        mask: (B, 1, ...) in {0, 1}.
+        mask: (B, 1, ...) in [0, 1]; what adds up to less than one pixel counts that much less.
 
     Returns:
         Scalar, float32.

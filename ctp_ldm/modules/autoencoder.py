@@ -37,7 +37,7 @@ class AutoencoderModule(TranslationModule):
         adversarial_start: optimiser steps before the discriminator and its term come in.
 
     Raises:
-        ConfigError: of a network, or a negative weight or start.
+        ConfigError: of a network, no network, or a negative weight or start.
     """
 
     stage: ClassVar[str] = "autoencoder"
@@ -62,6 +62,11 @@ class AutoencoderModule(TranslationModule):
         factors = channel_factors(channel_weights, self.spec.target_names)
         self.register_buffer("channel_factors", factors, persistent=False)
         faults = []
+        if self.autoencoder.in_pixels:
+            faults.append(
+                "autoencoder._class_name is PixelSpace, which has nothing to train; expected AutoencoderKL or VQModel, "
+                "or no stage 1: a model in pixel space starts with stage 2 and init_from: null"
+            )
         if not adversarial_weight >= 0:
             faults.append(f"adversarial_weight is {adversarial_weight}; expected at least 0")
         if adversarial_start < 0:

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
+from ctp_ldm.losses import masked_mean
 from ctp_ldm.modules.base import TranslationModule
 from ctp_ldm.modules.checkpoints import require_same_process
 from ctp_ldm.networks import (
@@ -43,11 +44,12 @@ class LatentDiffusionModule(TranslationModule):
     - one-step latent regression: `noise: zero`, only the last timestep, `prediction_type: sample`, one sampling step;
     - latent Brownian bridge: `BrownianBridgeScheduler`. It ends in the source's latents, here the linear map of the
       reduced source that comes closest to the target's latents (least squares, estimated with their scale): CT
-      perfusion has other channels than the target's autoencoder takes. What is diffused is the residual.
+      perfusion has other channels than the target's autoencoder takes. What is diffused is the residual;
+    - pixel space: `autoencoder: {_class_name: PixelSpace}`. There is no stage 1 to start from then.
 
     Args:
         spec, optimizer, lr_scheduler: see `TranslationModule`.
-        autoencoder: diffusers' config, the same as in stage 1, whose weights `init_from` brings.
+        autoencoder: diffusers' config, the same as in stage 1, whose weights `init_from` brings; or `PixelSpace`.
         denoiser: diffusers' config of `UNet2DModel`.
         scheduler: diffusers' scheduler config, or that of a `BrownianBridgeScheduler`, for training and sampling.
         steps: of sampling.
@@ -55,6 +57,8 @@ class LatentDiffusionModule(TranslationModule):
             slices, of the sampling seed) or "zero".
         timestep_range: first and one past the last timestep that is trained; None for all.
         min_snr_gamma: weight timesteps by min(SNR, γ) (see `ForwardProcess.min_snr_weights`); None for equal weights.
+        lesion_weight: of a second latent term, the mean error where there is lesion, by the lesion's share of each
+            latent pixel: what can be had of the lesion without decoding.
         sampling_seed: with a slice's patient and index it fixes the slice's initial noise.
         samples: drawn in evaluation and prediction; of several, the image is their mean, with their standard deviation.
         latent_batches: training batches that the latents' mean and deviation are estimated from.
@@ -82,6 +86,7 @@ class LatentDiffusionModule(TranslationModule):
         noise: Noise = "random",
         timestep_range: tuple[int, int] | None = None,
         min_snr_gamma: float | None = None,
+        lesion_weight: float = 0.0,
         sampling_seed: int = 0,
         samples: int = 1,
         latent_batches: int = 64,
@@ -107,7 +112,7 @@ class LatentDiffusionModule(TranslationModule):
         self.steps, self.noise, self.sampling_seed, self.samples = steps, noise, sampling_seed, samples
         self.latent_batches = latent_batches
         self.timestep_range = timestep_range or (0, self.process.timesteps)
-        self.min_snr_gamma, self.scale_factor = min_snr_gamma, scale_factor
+        self.min_snr_gamma, self.scale_factor, self.lesion_weight = min_snr_gamma, scale_factor, lesion_weight
         self._require_sensible_process()
         self.register_buffer("latent_mean", torch.full((1, channels, 1, 1), torch.nan))
         self.register_buffer("latent_std", torch.full((1, channels, 1, 1), torch.nan))
@@ -119,7 +124,28 @@ class LatentDiffusionModule(TranslationModule):
             self.denoiser.compile()
 
     def loss(self, batch: Sample) -> dict[str, Tensor]:
-        return {"latent": self.denoise(batch)[0]}
+        return self.latent_terms(self.denoise(batch)[0], batch)
+
+    def latent_terms(self, errors: Tensor, batch: Sample) -> dict[str, Tensor]:
+        """The terms of the objective that need no decoding.
+
+        Args:
+            errors: (B, Cz, h, w), of `denoise`.
+            batch: with lesion where `lesion_weight` is above 0.
+
+        Raises:
+            ValueError: the lesion is missing.
+        """
+        terms = {"latent": errors.mean()}
+        if self.lesion_weight > 0:
+            if "lesion" not in batch:
+                raise ValueError(
+                    f"lesion_weight is {self.lesion_weight}, and not all training patients have lesion masks; prepare "
+                    "them, set needs_lesion in the DataModule, or lesion_weight: 0"
+                )
+            share = F.avg_pool2d((batch["lesion"] * batch["brain"]).float(), self.autoencoder.factor)
+            terms["latent_lesion"] = self.lesion_weight * masked_mean(errors, share)
+        return terms
 
     def denoise(self, batch: Sample) -> tuple[Tensor, Tensor, Tensor]:
         """One training pass at random timesteps.
@@ -128,8 +154,8 @@ class LatentDiffusionModule(TranslationModule):
             batch: with target.
 
         Returns:
-            The mean squared error of the network's output, the clean latents (B, Cz, h, w) that it implies, and the
-            timesteps (B,).
+            The squared errors (B, Cz, h, w) of the network's output, weighted by timestep; the clean latents
+            (B, Cz, h, w) that it implies; and the timesteps (B,).
         """
         condition = self.condition(batch)
         start = self.endpoint(condition)
@@ -140,8 +166,8 @@ class LatentDiffusionModule(TranslationModule):
         output = self.predict_output(noisy, timesteps, condition)
         errors = F.mse_loss(output, self.process.target(latents, noise, timesteps), reduction="none")
         if self.min_snr_gamma is not None:
-            errors = errors.mean(dim=(1, 2, 3)) * self.process.min_snr_weights(timesteps, self.min_snr_gamma)
-        return errors.mean(), self.process.clean(output, noisy, timesteps) + start, timesteps
+            errors = errors * self.process.min_snr_weights(timesteps, self.min_snr_gamma).view(-1, 1, 1, 1)
+        return errors, self.process.clean(output, noisy, timesteps) + start, timesteps
 
     def _training_noise(self, latents: Tensor) -> Tensor:
         if self.noise == "zero":
@@ -216,10 +242,10 @@ class LatentDiffusionModule(TranslationModule):
         require_same_process(self.process, checkpoint[KEY].get("scheduler"), name)
 
     def on_fit_start(self) -> None:
-        if self.base is None and self.latent_std.isnan().any():
+        if self.base is None and self.latent_std.isnan().any() and not self.autoencoder.in_pixels:
             raise CheckpointError(
-                f"{type(self).__name__} has no autoencoder to work with: set init_from to the checkpoint of stage "
-                f"{' or '.join(self.starts_from)}"
+                f"{type(self).__name__} has no trained networks to start from: set init_from to the checkpoint of "
+                f"stage {' or '.join(self.starts_from)}"
             )
         if self.latent_std.isnan().any() and self.scale_factor is not None:
             self.latent_mean.zero_()
@@ -292,6 +318,8 @@ class LatentDiffusionModule(TranslationModule):
             faults.append(
                 f"scale_factor is {self.scale_factor}; expected above 0 and no bridge, or null for an estimated scale"
             )
+        if not self.lesion_weight >= 0:
+            faults.append(f"lesion_weight is {self.lesion_weight}; expected at least 0")
         if self.samples < 1:
             faults.append(f"samples is {self.samples}; expected 1 or more")
         elif self.samples > 1 and (self.noise != "random" or (self.is_bridge and self.scheduler.config["eta"] == 0)):

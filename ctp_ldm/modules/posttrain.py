@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ctp_ldm.losses import PixelTerm
 from ctp_ldm.modules.diffusion import LatentDiffusionModule
 from ctp_ldm.networks import ConfigError, Noise
-from ctp_ldm.runs import CheckpointError
 from ctp_ldm.sample import Sample
 
 
@@ -22,14 +21,15 @@ class LesionAwarePostTraining(LatentDiffusionModule):
     With an empty list of terms this is the equally long control.
 
     The base may be of any family of `LatentDiffusionModule`. With latent_weight 0, `noise: zero` and the last timestep
-    only, it is one-step end-to-end fine-tuning (Garcia et al., WACV 2025).
+    only, it is one-step end-to-end fine-tuning (Garcia et al., WACV 2025). In pixel space (`PixelSpace`) it needs no
+    base: with an L1 and an adversarial term it is then pix2pix (Isola et al. 2017).
 
     Args:
         spec, autoencoder, denoiser, scheduler: as in the base that `init_from` names; see `LatentDiffusionModule`.
-        steps, noise, timestep_range, min_snr_gamma, sampling_seed, samples, compile: see there.
+        steps, noise, timestep_range, min_snr_gamma, lesion_weight, sampling_seed, samples, compile: see there.
         optimizer, lr_scheduler: see `TranslationModule`.
         terms: decoded-pixel terms.
-        latent_weight: of the latent loss.
+        latent_weight: of the latent terms.
         decoded_target: what the terms compare with: the real "image", or, as published, its "reconstruction".
         checkpoint_decoder: recompute the decoder in the backward pass instead of keeping its activations.
 
@@ -54,6 +54,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
         noise: Noise = "random",
         timestep_range: tuple[int, int] | None = None,
         min_snr_gamma: float | None = None,
+        lesion_weight: float = 0.0,
         sampling_seed: int = 0,
         samples: int = 1,
         compile: bool = False,
@@ -69,6 +70,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
             noise=noise,
             timestep_range=timestep_range,
             min_snr_gamma=min_snr_gamma,
+            lesion_weight=lesion_weight,
             sampling_seed=sampling_seed,
             samples=samples,
             compile=compile,
@@ -104,8 +106,8 @@ class LesionAwarePostTraining(LatentDiffusionModule):
         return []
 
     def loss(self, batch: Sample) -> dict[str, Tensor]:
-        latent, clean, timesteps = self.denoise(batch)
-        losses = {"latent": self.latent_weight * latent}
+        errors, clean, timesteps = self.denoise(batch)
+        losses = {name: self.latent_weight * value for name, value in self.latent_terms(errors, batch).items()}
         if not len(self.terms):
             return losses
         decoded = self.decode(clean, save_memory=self.checkpoint_decoder)
@@ -133,10 +135,6 @@ class LesionAwarePostTraining(LatentDiffusionModule):
             return super().parameter_groups()
         model = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
         return [{"name": "denoiser", "params": model}, {"name": "terms", "params": own}]
-
-    def on_fit_start(self) -> None:
-        if self.base is None and self.latent_std.isnan().any():
-            raise CheckpointError("post-training needs a trained latent model: set init_from to its checkpoint")
 
 
 def _within(timesteps: Tensor, bounds: tuple[int, int] | None) -> Tensor:

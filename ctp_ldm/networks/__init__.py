@@ -1,6 +1,6 @@
 """Networks: diffusers' own, built from plain configs, and what diffusers and MONAI do not have."""
 
-from ctp_ldm.networks.autoencoder import ImageAutoencoder
+from ctp_ldm.networks.autoencoder import ImageAutoencoder, PixelSpace
 from ctp_ldm.networks.bridge import BrownianBridgeScheduler
 from ctp_ldm.networks.build import MONAI_NETWORKS, ConfigError, build_component, plain_config
 from ctp_ldm.networks.forward import ForwardProcess
@@ -18,6 +18,7 @@ __all__ = [
     "LatentMoments",
     "LesionSegmenter",
     "Noise",
+    "PixelSpace",
     "build_component",
     "build_scheduler",
     "fixed_noise",

@@ -1,10 +1,11 @@
-"""One face for diffusers' two image autoencoders."""
+"""One face for diffusers' two image autoencoders, and for having none."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, VQModel
+from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -12,11 +13,23 @@ from torch.utils.checkpoint import checkpoint
 from ctp_ldm.networks.build import build_component
 
 
+class PixelSpace(nn.Module, ConfigMixin):
+    """In the place of an autoencoder: the image is its own latents. With it a latent method becomes its pixel rival."""
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+
+
 class ImageAutoencoder(nn.Module):
     """`VQModel` or `AutoencoderKL` between images (B, C, H, W) and latents (B, Cz, H / factor, W / factor).
 
+    `PixelSpace` has factor 1 and no weights: what is diffused is the image itself.
+
     Args:
-        config: diffusers' `config.json` without in_channels and out_channels.
+        config: diffusers' `config.json` without in_channels and out_channels, or `{_class_name: PixelSpace}`.
         channels: C.
 
     Raises:
@@ -25,21 +38,31 @@ class ImageAutoencoder(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], channels: int) -> None:
         super().__init__()
-        self.net: VQModel | AutoencoderKL = build_component(
+        # VQModel, AutoencoderKL or PixelSpace. mypy skips diffusers, and would check all uses against PixelSpace.
+        self.net: Any = build_component(
             "autoencoder",
             config,
-            {"VQModel": VQModel, "AutoencoderKL": AutoencoderKL},
+            {"VQModel": VQModel, "AutoencoderKL": AutoencoderKL, "PixelSpace": PixelSpace},
             in_channels=channels,
             out_channels=channels,
         )
 
     @property
+    def in_pixels(self) -> bool:
+        """Whether there is nothing to train or load."""
+        return isinstance(self.net, PixelSpace)
+
+    @property
     def factor(self) -> int:
         """Image pixels per latent pixel along each axis."""
+        if self.in_pixels:
+            return 1
         return int(2 ** (len(self.net.config["block_out_channels"]) - 1))
 
     @property
     def latent_channels(self) -> int:
+        if self.in_pixels:
+            return int(self.net.config["in_channels"])
         return int(self.net.config["latent_channels"])
 
     @property
@@ -49,6 +72,8 @@ class ImageAutoencoder(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images → latents, without randomness: before quantisation (VQ), or the posterior's mean (KL)."""
+        if self.in_pixels:
+            return images
         if isinstance(self.net, VQModel):
             return self.net.encode(images).latents
         return self.net.encode(images).latent_dist.mode()
@@ -60,6 +85,8 @@ class ImageAutoencoder(nn.Module):
             latents: (B, Cz, h, w).
             save_memory: recompute activations in the backward pass; neither diffusers model can do so by itself.
         """
+        if self.in_pixels:
+            return latents
         if save_memory and torch.is_grad_enabled():
             return checkpoint(self._decode, latents, use_reentrant=False)
         return self._decode(latents)

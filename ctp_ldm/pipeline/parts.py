@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctp_ldm.networks import BrownianBridgeScheduler, build_component, build_scheduler
+from ctp_ldm.networks import BrownianBridgeScheduler, PixelSpace, build_component, build_scheduler
+from ctp_ldm.networks.build import CLASS_KEY
 from ctp_ldm.pipeline.layout import (
     AUTOENCODER,
     BRIDGE,
@@ -30,7 +31,8 @@ def skeletons(record: Mapping[str, Any]) -> dict[str, Any]:
         record: of a checkpoint, under its key `ctp_ldm`.
 
     Raises:
-        CheckpointError: the record is of no stage that is known, or does not name the parts.
+        CheckpointError: the record is of no stage that is known, does not name the parts, or is of a model in pixel
+            space, which diffusers has no parts for.
         ConfigError: a part's config is wrong.
     """
     if record.get("stage") not in STAGES:
@@ -41,6 +43,11 @@ def skeletons(record: Mapping[str, Any]) -> dict[str, Any]:
         raise CheckpointError(
             f"it says nothing of its {', '.join(unnamed)}, because version {record.get('version')} wrote it; start a "
             "run from it with init_from: that run's checkpoints do"
+        )
+    if record[AUTOENCODER].get(CLASS_KEY) == PixelSpace.__name__:
+        raise CheckpointError(
+            f"it works in pixel space ({AUTOENCODER}.{CLASS_KEY} is {PixelSpace.__name__}), for which neither "
+            "diffusers nor CompVis' code has an autoencoder; use the checkpoint as it is (--ckpt_path, --init_from)"
         )
     spec = DataSpec.from_plain(record["spec"])
     sources, targets = len(spec.source), len(spec.target)

@@ -8,6 +8,7 @@ from monai.networks.nets import PatchDiscriminator
 
 from ctp_ldm.losses import Adversarial
 from ctp_ldm.networks import ConfigError
+from ctp_ldm.sample import Sample
 from losses.heads import bound, from_yaml, gradient, head, random_head, spec_of
 
 SMALL: dict[str, Any] = {"_class_name": "PatchDiscriminator", "channels": 4, "num_layers_d": 2}
@@ -116,6 +117,27 @@ def test_the_discriminator_has_as_many_channels_as_there_are_targets_and_no_batc
     assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in term.modules())
 
 
+def test_a_conditional_discriminator_sees_the_source_beside_the_image() -> None:
+    torch.manual_seed(0)
+    term = bound(Adversarial(0.1, SMALL, conditional=True))
+    decoded, target, sample = random_head()
+    sample["source"] = torch.rand(2, 1, 24, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    decoded.requires_grad_()
+    fake = torch.where(sample["brain"] > 0, decoded, target)
+    real_scores, fake_scores = (term.discriminator(torch.cat([x, sample["source"]], 1))[-1] for x in (target, fake))
+    found = term(decoded, target, sample)
+    torch.testing.assert_close(found, -fake_scores.mean())
+    own = ((1 - real_scores).clamp(min=0).mean() + (1 + fake_scores).clamp(min=0).mean()) / 2
+    torch.testing.assert_close(term.own_loss(decoded, target, sample), own)
+
+    found.backward()
+    assert gradient(decoded)[sample["brain"].bool().expand_as(decoded)].abs().min() > 0
+    assert next(p for p in term.parameters() if p.ndim == 4).shape[1] == 3, "two targets and one source"
+    swapped: Sample = {**sample, "source": sample["source"].flip(0)}
+    assert not torch.equal(term(decoded, target, swapped), found)
+    assert not torch.equal(term.own_loss(decoded, target, swapped), term.own_loss(decoded, target, sample))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -136,8 +158,9 @@ def test_it_is_built_from_a_config() -> None:
         init_args:
           weight: 0.05
           discriminator: {_class_name: PatchDiscriminator, channels: 4, num_layers_d: 2}
+          conditional: true
           timesteps: [0, 300]
     """)
     assert isinstance(term, Adversarial)
-    assert (term.weight, term.name, term.timesteps) == (0.05, "adversarial", (0, 300))
+    assert (term.weight, term.conditional, term.name, term.timesteps) == (0.05, True, "adversarial", (0, 300))
     assert bound(term)(*random_head()).isfinite()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from samples import KL, SPEC, VQ, autoencoder, diffusion, posttrain, random_batch
@@ -107,12 +108,45 @@ def test_an_own_term_compares_the_decoded_estimate_with_the_real_image(batch: Sa
     torch.manual_seed(0)
     losses = module.loss(batch)
     torch.manual_seed(0)
-    latent, clean, _ = module.denoise(batch)
+    errors, clean, _ = module.denoise(batch)
     assert torch.equal(spy.target, batch["target"])
     assert spy.sample is batch
     torch.testing.assert_close(spy.decoded, module.decode(clean))
     torch.testing.assert_close(losses["spy"], 0.25 * spy.decoded.mean())
-    torch.testing.assert_close(losses["latent"], 2 * latent)
+    torch.testing.assert_close(losses["latent"], 2 * errors.mean())
+
+
+@pytest.mark.parametrize("latent_weight", [1.0, 2.0])
+def test_the_lesions_latent_term_is_the_mean_by_the_lesions_share(latent_weight: float, batch: Sample) -> None:
+    """Of a lesion that fills latent pixels in part and crosses the brain's edge."""
+    batch["lesion"] = torch.zeros_like(batch["brain"])
+    batch["lesion"][1:3, :, 3:10, 0:9] = 1
+    module = posttrain(lesion_weight=0.3, latent_weight=latent_weight)
+    torch.manual_seed(0)
+    errors = module.denoise(batch)[0].detach().numpy()
+    torch.manual_seed(0)
+    losses = module.loss(batch)
+    inside = (batch["lesion"] * batch["brain"]).numpy()
+    share = inside.reshape(4, 1, 8, 2, 12, 2).mean(axis=(3, 5))
+    assert set(np.unique(share)) == {0, 0.25, 0.5, 0.75, 1}
+    expected = np.average(errors, weights=np.broadcast_to(share, errors.shape))
+    assert losses["latent_lesion"].item() == pytest.approx(latent_weight * 0.3 * expected, rel=1e-5)
+    assert losses["latent"].item() == pytest.approx(latent_weight * errors.mean(), rel=1e-5)
+
+
+def test_the_lesions_latent_term_is_0_without_lesion_and_refused_without_mask() -> None:
+    module, batch = diffusion(lesion_weight=0.3), random_batch(lesion=False)
+    losses = module.loss(batch)
+    assert losses["latent_lesion"] == 0
+    losses["latent_lesion"].backward()
+    assert all(p.grad is not None and not p.grad.any() for p in module.denoiser.parameters())
+    del batch["lesion"]
+    with pytest.raises(ValueError, match=r"lesion_weight is 0\.3, and not all training patients have lesion masks"):
+        module.loss(batch)
+
+
+def test_without_weight_the_lesions_latent_term_is_not_there(batch: Sample) -> None:
+    assert set(diffusion().loss(batch)) == {"latent"}
 
 
 def test_the_decoded_estimate_of_a_perfect_denoiser_is_the_reconstruction(batch: Sample) -> None:
@@ -204,6 +238,7 @@ def test_training_timesteps_fill_the_range_and_stay_in_it(given: Any, expected: 
         ),
         ({"latent_weight": 0.0, "terms": []}, "expected something to optimise"),
         ({"latent_weight": -1.0}, "latent_weight is -1.0"),
+        ({"lesion_weight": -0.3}, "lesion_weight is -0.3; expected at least 0"),
     ],
 )
 def test_an_objective_that_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:

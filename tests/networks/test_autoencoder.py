@@ -1,12 +1,12 @@
-"""VQModel and AutoencoderKL behind one face."""
+"""VQModel, AutoencoderKL and neither behind one face."""
 
 from typing import Any
 
 import pytest
 import torch
-from samples import KL, SIZE, VQ
+from samples import KL, PIXELS, SIZE, VQ
 
-from ctp_ldm.networks import ImageAutoencoder
+from ctp_ldm.networks import ConfigError, ImageAutoencoder, plain_config
 
 BOTH = pytest.mark.parametrize("config", [VQ, KL], ids=["VQ", "KL"])
 
@@ -108,3 +108,31 @@ def test_the_vq_regulariser_is_the_distance_to_the_nearest_code(images: torch.Te
     reconstruction, regulariser = net.reconstruct(images)
     torch.testing.assert_close(regulariser.double(), 1.25 * nearest.mean() / 3)
     torch.testing.assert_close(reconstruction, net.decode(latents))
+
+
+def test_in_pixel_space_an_image_is_its_own_latents(images: torch.Tensor) -> None:
+    net = build(PIXELS)
+    assert (net.in_pixels, net.factor, net.latent_channels) == (True, 1, 2)
+    assert torch.equal(net.encode(images), images)
+    assert torch.equal(net.decode(images), images)
+    assert torch.equal(net.decode(images, save_memory=True), images)
+    assert not net.state_dict()
+
+
+@pytest.mark.parametrize("config", [VQ, KL, PIXELS], ids=["VQ", "KL", "pixels"])
+def test_what_it_says_of_itself_builds_it_again(config: dict[str, Any]) -> None:
+    said = plain_config(build(config).net)
+    assert config.items() <= said.items()
+    assert plain_config(build(said).net) == said
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"latent_chanels": 3}, r"autoencoder\.latent_chanels is not an argument of PixelSpace"),
+        ({"in_channels": 2}, r"autoencoder\.in_channels follows from the data \(2\)"),
+    ],
+)
+def test_pixel_space_knows_no_settings(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build({**PIXELS, **more})
