@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -10,11 +12,16 @@ from data import trees
 from running import GRID, OVERLAYS, SHIPPED, SMALL, Command, base_of, configs_of, options, shrunk
 
 from ctp_ldm.configuration import find_configs, shipped_configs
+from ctp_ldm.data import SliceStore
+from ctp_ldm.geometry import to_ras
 from ctp_ldm.networks import ConfigError
-from ctp_ldm.runs import CheckpointError
+from ctp_ldm.pipeline import CTPLDMPipeline
+from ctp_ldm.runs import CheckpointError, read_checkpoint
 
 TASKS = sorted(f"tasks/{path.name}" for path in (shipped_configs() / "tasks").iterdir())
 STAGES = {"autoencoder.yaml", "diffusion.yaml", "posttrain.yaml"}
+ORACLE = "tasks/ctp-and-truth.yaml"
+"""Only of phantoms the truth is known."""
 READERS = {"segmenter.yaml", "demo/segmenter.yaml", "threshold.yaml"}
 
 
@@ -59,6 +66,33 @@ def test_a_family_of_the_demos_size_samples_and_is_exported(
     assert Path("folder/model_index.json").is_file()
 
 
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.startswith("rivals/")])
+def test_a_rival_in_pixel_space_samples_and_is_not_exported(
+    name: str, command: Command, trained_config: Callable[[str], Path], store: Path, tmp_path: Path
+) -> None:
+    checkpoint = trained_config(name)
+    command("test", *options(name, store, tmp_path), f"--ckpt_path={checkpoint}", "--trainer.default_root_dir=run")
+    assert Path("run/test/patients.csv").is_file()
+    before = sorted(tmp_path.iterdir())
+    for kind in ("diffusers", "compvis", "stages"):
+        with pytest.raises(CheckpointError, match=f"{checkpoint}: it works in pixel space .*PixelSpace.* as it is"):
+            command("convert", checkpoint, "out", f"--to={kind}")
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(CheckpointError, match=r"mine\.ckpt: it works in pixel space"):
+        CTPLDMPipeline.from_checkpoint(read_checkpoint(checkpoint), "mine.ckpt")
+
+
+@pytest.mark.parametrize("name", ["control.yaml", *(n for n in SHIPPED if n.startswith("arms/"))])
+def test_an_arm_is_one_of_another_family_too(
+    name: str, command: Command, trained_config: Callable[[str], Path], store: Path, tmp_path: Path
+) -> None:
+    """Of one whose post-training has no latent loss."""
+    family = "families/regression-posttrain.yaml"
+    start = trained_config("families/regression.yaml")
+    arguments = [*configs_of(family), f"--config={name}", *shrunk(family, tmp_path), *GRID, *SMALL]
+    command("fit", *arguments, f"--data.store={store}", f"--init_from={start}", "--trainer.fast_dev_run=1")
+
+
 def test_the_clinics_rule_is_tested_without_training(command: Command, patients: Path) -> None:
     tree = patients / "isles24"
     command("prepare", tree, "store", "--config=threshold.yaml", *GRID, "--workers=1")
@@ -100,11 +134,13 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_goes_from_files_to_predictions(task: str, command: Command, patients: Path, tmp_path: Path) -> None:
+def test_a_task_goes_from_files_to_predictions(
+    task: str, command: Command, patients: Path, tree: Path, tmp_path: Path
+) -> None:
     data = yaml.safe_load((shipped_configs() / task).read_text())["data"]["init_args"]
     targets = list(data.get("targets", ("dwi", "adc")))
-    tree = patients / ("isles22" if "layout" in data else "isles24")
-    command("prepare", tree, "store", "--config=diffusion.yaml", f"--config={task}", *GRID, "--workers=1")
+    root = tree if task == ORACLE else patients / ("isles22" if "layout" in data else "isles24")
+    command("prepare", root, "store", "--config=diffusion.yaml", f"--config={task}", *GRID, "--workers=1")
     base = "null"
     for stage in ("autoencoder", "diffusion"):
         arguments = [
@@ -121,9 +157,31 @@ def test_a_task_goes_from_files_to_predictions(task: str, command: Command, pati
         ]
         command("fit", *arguments)
         base = f"runs/{stage}/checkpoints/best.ckpt"
-    command("predict", *arguments, f"--data.predict_from={tree}")
+    command("predict", *arguments, f"--data.predict_from={root}")
     written = {path.name.split("_")[-1] for path in Path("runs/diffusion/predictions").rglob("*.nii.gz")}
     assert written == {f"{target}.nii.gz" for target in targets}
+
+
+def test_the_oracles_store_has_the_truth_beside_what_every_store_has(command: Command, tree: Path, store: Path) -> None:
+    command("prepare", tree, "oracle", "--config=demo/diffusion.yaml", f"--config={ORACLE}", *GRID, "--workers=1")
+    usual, oracle = SliceStore(store), SliceStore(Path("oracle"))
+    series, truth = oracle.spec.source[:16], oracle.spec.source[16:]
+    assert series == usual.spec.source
+    assert [channel.name for channel in truth] == ["true_cbf", "true_cbv", "true_delay"]
+    assert list(oracle.records) == list(usual.records)
+    for case, record in oracle.records.items():
+        assert record.geometry == usual.records[case].geometry
+        source = oracle.array(case, "source")
+        np.testing.assert_array_equal(source[:, :16], usual.array(case, "source"))
+        for kind in ("target", "brain", "lesion"):
+            np.testing.assert_array_equal(oracle.array(case, kind), usual.array(case, kind))
+        brain = oracle.array(case, "brain").astype(bool)
+        for i, channel in enumerate(truth, start=16):
+            kind = channel.name.removeprefix("true_")
+            image = nib.Nifti1Image.from_filename(tree / "truth" / case / f"{case}_space-ncct_{kind}.nii.gz")
+            values = record.geometry.to_grid(to_ras(image.get_fdata(dtype=np.float32), image.affine)[0])
+            found = channel.scaling.decode(source[:, i].astype(np.float32))
+            np.testing.assert_allclose(found, np.where(brain, values, 0), atol=channel.scaling.span * 2**-12)
 
 
 def test_a_config_in_the_working_directory_goes_before_a_shipped_one(

@@ -9,6 +9,7 @@ def phantom(
     out: Path,
     preset: PresetName = "demo",
     cases: int | None = None,
+    parts: tuple[int, int, int] | None = None,
     seed: int | None = None,
     size: SizeName | None = None,
     from_mri: Path | None = None,
@@ -22,10 +23,11 @@ def phantom(
         preset: demo (40 patients), standard (300 to train, 50 to validate, 150 to test) or stress (100 patients, every
             rare thing often).
         cases: number of patients, where it is another.
+        parts: how many of them train, validate and test, where it is other shares; their sum unless --cases is given.
         seed: the same seed gives the same voxels, where it is another than the preset's.
         size: tiny for tests, small, standard (2 mm, 5 mm slices), full for the published grid, where it is another.
         from_mri: real patients instead: an ISLES'22 tree, or a folder of dwi, adc and lesion, in 5 mm slices.
-            Their CT is simulated; cases and size do not apply.
+            Their CT is simulated; cases, parts and size do not apply.
         describe: measure simulated patients (200 unless told) against what is published instead of writing them;
             tables and figures come into `out`.
         workers: processes.
@@ -36,11 +38,16 @@ def phantom(
         describe_phantom(out, preset, cases or 200, seed, size or chosen.size, workers)
         return
     if from_mri is not None:
-        if cases is not None or size is not None:
-            raise ValueError("--cases and --size do not apply to --from-mri: patients and grid are those of the MRI")
+        if cases is not None or size is not None or parts is not None:
+            raise ValueError(
+                "--cases, --parts and --size do not apply to --from-mri: patients and grid are those of the MRI"
+            )
         folders = simulate_from_mri(from_mri, out, seed=seed, workers=workers, mix=chosen.mix)
         print(f"{len(folders)} real patients with simulated CT: {out}")
         return
-    count = cases or sum(chosen.parts)
-    write_phantom(out, count, seed, size or chosen.size, workers, chosen.mix, chosen.parts)
+    shares = parts or chosen.parts
+    if min(shares) < 0 or not any(shares):
+        raise ValueError(f"--parts {list(shares)}; expected three numbers of patients, none below 0 and not all 0")
+    count = cases or sum(shares)
+    write_phantom(out, count, seed, size or chosen.size, workers, chosen.mix, shares)
     print(f"{count} simulated patients: {out}; their split: {out / 'split.json'}")

@@ -21,6 +21,8 @@ VERSION = 2
 DESCRIPTION = "dataset_description.json"
 MAPS = ("cbf", "cbv", "mtt", "tmax")
 TRUTH = ("cbf", "cbv", "mtt", "delay", "core", "tissue")
+UNLISTED = {"times", "true_core", "true_tissue"}
+"""Not in the datalist: what is no image, and what would give the lesion away."""
 
 
 def check(name: str, found: object, valid: bool, expected: str) -> None:
@@ -77,6 +79,19 @@ def patient_files(out: Path, name: str) -> dict[str, Path]:
 
 def _suffixed(stem: Path, suffix: str) -> Path:
     return stem.with_name(f"{stem.name}_{suffix}")
+
+
+def write_datalist(out: Path, names: Iterable[str]) -> None:
+    """Writes `datalist.json`: the name of each patient, and role → image as a path from `out`.
+
+    A layout that reads such a list finds the true perfusion too, for which ISLES'24 has no place.
+    """
+    cases = [
+        {"name": name}
+        | {r: p.relative_to(out).as_posix() for r, p in patient_files(out, name).items() if r not in UNLISTED}
+        for name in names
+    ]
+    write_file(out / "datalist.json", json_bytes({"cases": cases}))
 
 
 def write_ct(files: dict[str, Path], truth: Truth, computed: Computed) -> None:

@@ -18,6 +18,7 @@ from ctp_ldm.phantom.files import (
     patient_files,
     tsv_bytes,
     write_ct,
+    write_datalist,
     write_file,
 )
 from ctp_ldm.phantom.mix import Mix, SizeName
@@ -36,6 +37,8 @@ def write_phantom(
     parts: tuple[int, int, int] = (70, 15, 15),
 ) -> list[Path]:
     """Simulate stroke patients and write them as an ISLES'24-style tree.
+
+    The truth lies beside it; `datalist.json` names it too, and `split.json` says who trains, validates and tests.
 
     The same seed, size and mix give the same files, byte by byte, whatever `cases` and `workers` are. An
     interrupted run is resumed by repeating it; a larger `cases` adds patients. Call it from under
@@ -76,8 +79,11 @@ def write_phantom(
     ):
         pass
     _write_participants(out, settings)
-    write_file(out / "split.json", json_bytes(split([case_folder(out, i).name for i in wanted], parts)))
-    return [case_folder(out, i) for i in wanted]
+    folders = [case_folder(out, i) for i in wanted]
+    names = [folder.name for folder in folders]
+    write_file(out / "split.json", json_bytes(split(names, parts)))
+    write_datalist(out, names)
+    return folders
 
 
 def split(names: list[str], parts: tuple[int, int, int]) -> dict[str, list[str]]:

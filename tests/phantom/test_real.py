@@ -123,6 +123,8 @@ def test_tree_is_complete_and_named_as_the_source(simulated: Path) -> None:
     assert float(ill["lesion_ml"]) == pytest.approx(in_both.sum() * 2 * np.prod(SPACING) / 1000, abs=0.01)
     assert well["kind"] in ("lesion-free", "hypoperfusion")
     assert float(well["lesion_ml"]) == 0
+    listed = json.loads((simulated / "datalist.json").read_text())["cases"]
+    assert [case["name"] for case in listed] == ["sub-strokecase0001", "sub-strokecase0002"]
     description = json.loads((simulated / "dataset_description.json").read_text())
     assert "CT is simulated" in description["Description"]
     assert str(simulated.parent) not in json.dumps(description)

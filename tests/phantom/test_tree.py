@@ -1,6 +1,7 @@
 """The files: layout, geometry, determinism, resuming and refusing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -40,6 +41,28 @@ def test_layout(phantom: Path) -> None:
     ]
     assert len(list((phantom / "derivatives").iterdir())) == CASES
     assert "imulated" in json.loads((phantom / "dataset_description.json").read_text())["Description"]
+
+
+@pytest.mark.parametrize("cases", [2, CASES])
+def test_the_datalist_names_every_image_of_the_cases_asked_for_but_no_answer(
+    phantom: Path, tmp_path: Path, cases: int
+) -> None:
+    """Those of the last run, as the split has them, whether the one before was of more cases or of fewer."""
+    out = Path(shutil.copytree(phantom, tmp_path / "copy"))
+    for asked in (CASES - 1, cases):
+        write_phantom(out, cases=asked, seed=SEED, size="tiny", workers=1, mix=MIX)
+    listed = json.loads((out / "datalist.json").read_text())["cases"]
+    names = [f"sub-stroke{i:04d}" for i in range(1, cases + 1)]
+    assert [case["name"] for case in listed] == names
+    split = json.loads((out / "split.json").read_text())
+    assert split["train"] + split["val"] + split["test"] == names
+    for case in listed:
+        answers = [out / "truth" / case["name"] / f"{case['name']}_space-ncct_{k}.nii.gz" for k in ("core", "tissue")]
+        images = {out / path for role, path in case.items() if role != "name"}
+        assert images == {p for p in out.rglob(f"{case['name']}_*.nii.gz") if p not in answers}
+        truth = {role: path for role, path in case.items() if role.startswith("true_")}
+        start = f"truth/{case['name']}/{case['name']}_space-ncct"
+        assert truth == {f"true_{kind}": f"{start}_{kind}.nii.gz" for kind in ("cbf", "cbv", "mtt", "delay")}
 
 
 def test_geometry_agrees_within_and_varies_between_cases(phantom: Path) -> None:

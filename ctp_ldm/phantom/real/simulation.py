@@ -19,6 +19,7 @@ from ctp_ldm.phantom.files import (
     patient_files,
     tsv_bytes,
     write_ct,
+    write_datalist,
     write_file,
 )
 from ctp_ldm.phantom.mix import Mix
@@ -83,6 +84,7 @@ def simulate_from_mri(
     # Names may say where and when a patient was scanned: drawn, so that every part has its share of each.
     order = np.random.default_rng(seed).permutation(len(patients))
     write_file(out / "split.json", json_bytes(split([patients[i].name for i in order], PARTS)))
+    write_datalist(out, [p.name for p in patients])
     return [out / "derivatives" / p.name for p in patients]
 
 
