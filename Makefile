@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow check format build bench-data bench-checkpoint lint-docker clean
+.PHONY: help install demo reproduce ablate test test-slow check format build bench-data bench-checkpoint lint-docker clean
 
 help:  ## say what the targets do
 	@echo "Targets (PYTHON=$(PYTHON) makes the environment, JOBS=$(JOBS) processes run the tests):"
@@ -32,6 +32,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## run the whole pipeline on a digital phantom, into runs/demo
 	$(BIN)/ctp-ldm demo
+
+reproduce: $(STAMP)  ## make or resume the table that the claims come from, into runs/reproduce
+	$(BIN)/ctp-ldm reproduce
+
+ablate: $(STAMP)  ## vary one choice of that study, such as ARM=weights; without ARM, list them
+	$(BIN)/ctp-ldm ablate '$(or $(ARM),?)'
 
 test: $(STAMP)  ## run the tests that take seconds
 	$(PYTEST)

@@ -9,6 +9,7 @@ from pkgutil import resolve_name
 from typing import Any, cast
 
 import lightning as L
+from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
@@ -234,6 +235,8 @@ def run_stage(arguments: Sequence[str]) -> None:
         ValueError, FileNotFoundError: bad input, described.
         SystemExit: help was asked for, or arguments that the parser refuses.
     """
+    # Where a config may hold anything, such as a network's arguments, it cannot have any class instantiated.
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)
     for message in _HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     try:

@@ -21,6 +21,7 @@ from ctp_ldm.callbacks.charts import draw_lesions
 from ctp_ldm.callbacks.volumes import VolumeBuilder
 from ctp_ldm.metrics import Interval, bootstrap_mean, evaluate_patient, frechet_distance, mean_over_patients
 from ctp_ldm.processes import from_all_processes
+from ctp_ldm.runs import write_text
 from ctp_ldm.sample import Sample, Synthesis
 
 VALIDATED = ("dice", "dice_real", "hallucinated_ml", "absolute_volume_error_ml", "detected")
@@ -148,9 +149,8 @@ class Evaluation(L.Callback):
         features: dict[str, list[list[list[float]]]],
     ) -> None:
         folder = Path(trainer.default_root_dir) / "test"
-        folder.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
-        _replace(folder / "patients.csv", table.to_csv(float_format="%.6g"))
+        write_text(folder / "patients.csv", table.to_csv(float_format="%.6g"))
         summary = {name: bootstrap_mean(table[name].tolist()) for name in table.columns}
         content = {
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
@@ -164,7 +164,7 @@ class Evaluation(L.Callback):
             "metrics": {name: _without_nan(value) for name, value in summary.items()},
             "over all slices": self._distances(features),
         }
-        _replace(folder / "summary.json", json.dumps(content, indent=1, allow_nan=False))
+        write_text(folder / "summary.json", json.dumps(content, indent=1, allow_nan=False))
         _show(summary, len(table), folder)
 
     def _segmenter(self) -> dict[str, str] | None:
@@ -190,12 +190,6 @@ def _gathered(rows: dict[str, Any]) -> dict[str, Any]:
     texts = from_all_processes(json.dumps(rows))
     together = {case: row for text in texts for case, row in json.loads(text).items()}
     return {case: together[case] for case in sorted(together)}
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _without_nan(interval: Interval) -> dict[str, float | None]:

@@ -18,6 +18,8 @@ COMMANDS = {
     "convert": "bring models in and out: published checkpoints, diffusers folders, stages of this project",
     "compare": "put tested runs on the same patients side by side, with paired intervals",
     "report": "pages about tested runs: tables, figures, every case's images to look through",
+    "reproduce": "make or resume the table that the project's claims come from",
+    "ablate": "vary one choice of that study, on patients for development",
     "demo": "the whole system on simulated patients, on two CPU cores",
 }
 

@@ -2,5 +2,16 @@
 
 from ctp_ldm.runs.files import KEY, AtomicCheckpointIO, CheckpointError, read_checkpoint
 from ctp_ldm.runs.folder import CHECKPOINTS, LAST, PREVIOUS, hold
+from ctp_ldm.runs.text import write_text
 
-__all__ = ["CHECKPOINTS", "KEY", "LAST", "PREVIOUS", "AtomicCheckpointIO", "CheckpointError", "hold", "read_checkpoint"]
+__all__ = [
+    "CHECKPOINTS",
+    "KEY",
+    "LAST",
+    "PREVIOUS",
+    "AtomicCheckpointIO",
+    "CheckpointError",
+    "hold",
+    "read_checkpoint",
+    "write_text",
+]

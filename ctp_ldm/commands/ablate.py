@@ -1,0 +1,27 @@
+"""`ctp-ldm ablate`."""
+
+from pathlib import Path
+
+from ctp_ldm.commands.reproduce import OUT, SizeName, default_size
+from ctp_ldm.experiments import Study, read_ablations, read_protocol, write_ablation
+
+
+def ablate(arm: str, out: Path = OUT, size: SizeName | None = None, jobs: int | None = None) -> None:
+    """Vary one choice of the study, on the patients of development; configs/reproduce/ablations.yaml says which.
+
+    Args:
+        arm: name of the choice, such as weights; a name that there is not lists all.
+        out: folder of everything; results lie in OUT/SIZE/development/ablations.
+        size: small (two CPU cores) or standard (one GPU); what the machine can do unless given.
+        jobs: variants that run side by side.
+    """
+    protocol, size = read_protocol(), size or default_size()
+    ablations = read_ablations(protocol)
+    if arm not in ablations:
+        listing = "\n".join(f"  {name:16} {ablation.question}" for name, ablation in ablations.items())
+        raise ValueError(f"{arm} is no choice of ablations.yaml; expected one of\n{listing}")
+    varied, judged = ablations[arm].parts(arm, protocol)
+    study = Study(varied, size, "development", out / size / "development", jobs)
+    study.make(judged.values())
+    table, figure = write_ablation(study, arm, ablations[arm], judged)
+    print(f"table: {table}\nfigure: {figure}\none JSON for each variant: {study.root / 'parts'}")

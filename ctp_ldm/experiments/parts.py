@@ -1,0 +1,109 @@
+"""The command lines of a part: what anybody would type to have the same."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctp_ldm.experiments.protocol import FOLDER, Part, Protocol
+
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+"""Several parts write side by side; a bar over all of them is shown instead."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the runs of a phase lie, relative to where the command was given."""
+
+    root: Path
+
+    @property
+    def tree(self) -> Path:
+        """The patients."""
+        return self.root / "phantom"
+
+    @property
+    def split(self) -> Path:
+        """Those of them that could be prepared, by part."""
+        return self.root / "split.json"
+
+    def store(self, name: str) -> Path:
+        """One of the prepared stores."""
+        return self.root / f"store-{name}"
+
+    def run(self, part: str, seed: int) -> Path:
+        """Run folder."""
+        return self.root / "runs" / f"{part}-seed{seed}"
+
+    def checkpoint(self, part: str, seed: int) -> Path:
+        """The one that was best on the patients that choose checkpoints."""
+        return self.run(part, seed) / "checkpoints" / "best.ckpt"
+
+    def result(self, part: str, seed: int) -> Path:
+        """What is kept of it."""
+        return self.root / "parts" / f"{part}-seed{seed}.json"
+
+
+def seed_of(protocol: Protocol, part: str, seed: int) -> int:
+    """The seed of a part that one of another seed starts from: the same, or its only one."""
+    return seed if seed < protocol.parts[part].seeds else 0
+
+
+def commands(protocol: Protocol, size: str, place: Place, name: str, seed: int) -> list[list[str]]:
+    """Arguments of `ctp-ldm`, one list for fit, where there is something to fit, and one for test."""
+    part = protocol.parts[name]
+    source = protocol.parts[part.of] if part.of else part
+    common = [
+        *_configs(protocol, size, source),
+        *(f"--config={config.format(size=size)}" for config in (part.configs if part.of else [])),
+        *_data(protocol, size, place, part),
+        f"--seed_everything={seed}",
+        f"--trainer.default_root_dir={place.run(name, seed)}",
+        *QUIET,
+        *(f"--{option}={_plain(value)}" for option, value in (source.settings | part.settings).items()),
+    ]
+    test = ["test", *common]
+    if not _finds_lesions(source):
+        test.append(f"--segmenter={place.checkpoint(protocol.reader, 0)}")
+    if part.of:
+        test.append(f"--ckpt_path={place.checkpoint(part.of, seed_of(protocol, part.of, seed))}")
+    if part.stage is None:
+        return [test]
+    start = place.checkpoint(part.start, seed_of(protocol, part.start, seed)) if part.start else "null"
+    return [["fit", *common, f"--init_from={start}"], test]
+
+
+def needs(protocol: Protocol, name: str, seed: int) -> list[tuple[str, int]]:
+    """Parts, with their seeds, that have to be there before."""
+    part = protocol.parts[name]
+    source = protocol.parts[part.of] if part.of else part
+    before = [other for other in (part.start, part.of) if other]
+    if not _finds_lesions(source):
+        before.append(protocol.reader)
+    return [(other, seed_of(protocol, other, seed)) for other in before]
+
+
+def _configs(protocol: Protocol, size: str, part: Part) -> list[str]:
+    stage = [f"{FOLDER}/{size}/{part.stage}.yaml"] if part.stage else []
+    listed = [*stage, *part.configs, *protocol.stores[part.store]]
+    return [f"--config={config.format(size=size)}" for config in listed]
+
+
+def _data(protocol: Protocol, size: str, place: Place, part: Part) -> list[str]:
+    grid = protocol.sizes[size]
+    return [
+        f"--data.store={place.store(part.store)}",
+        f"--data.spacing={grid.spacing}",
+        f"--data.size={json.dumps(list(grid.size))}",
+        "--data.split=ctp_ldm.data.ListedSplit",
+        f"--data.split.path={place.split}",
+    ]
+
+
+def _finds_lesions(part: Part) -> bool:
+    """Whether it gives masks instead of images; nobody has to read them then."""
+    return part.stage == "segmenter" or "threshold.yaml" in part.configs
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

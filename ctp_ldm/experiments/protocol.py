@@ -1,0 +1,268 @@
+"""What is declared before anything is run: `configs/reproduce/protocol.yaml` and `ablations.yaml`."""
+
+import re
+from argparse import ArgumentError
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import register_type
+
+from ctp_ldm.configuration import shipped_configs, what_is_wrong
+
+FOLDER = "reproduce"
+Phase = Literal["development", "final"]
+T = TypeVar("T")
+
+
+class ProtocolError(ValueError):
+    """A protocol that contradicts itself."""
+
+
+class Settings(dict[str, Any]):
+    """Option → value of a part's command line, which alone knows what they mean."""
+
+
+register_type(Settings, serializer=dict, deserializer=Settings)
+
+
+@dataclass(frozen=True)
+class Patients:
+    """A phantom.
+
+    seed: of its patients.
+    parts: how many train, choose checkpoints, and are tested.
+    """
+
+    seed: int
+    parts: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large everything is; `configs/reproduce/<name>/` has its stages.
+
+    preset: of the phantom.
+    spacing, size: of the grid that all is brought to, in mm and pixels.
+    jobs: parts that run side by side.
+    development, final: patients for decisions, and those of the table.
+    """
+
+    preset: str
+    spacing: float
+    size: tuple[int, int]
+    jobs: int
+    development: Patients
+    final: Patients
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model: what is fitted, from what, and how it is tested.
+
+    title: in tables.
+    stage: name of the stage's config in the size's folder; None where nothing is fitted.
+    configs: over it, in order; `{size}` is the size's name.
+    start: part whose checkpoint it starts from.
+    of: part whose checkpoint is tested, where nothing is fitted.
+    settings: option → value, after the configs.
+    store: data that it sees, a key of `Protocol.stores`.
+    seeds: runs that differ in their seed.
+    """
+
+    title: str
+    stage: str | None = None
+    configs: list[str] = field(default_factory=list)
+    start: str | None = None
+    of: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    store: str = "ctp"
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of latent model.
+
+    title: in tables.
+    base, posttrain: configs over those of the stage.
+    lacks: arms that mean nothing here.
+    """
+
+    title: str
+    base: list[str] = field(default_factory=list)
+    posttrain: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Primary:
+    """What the study is decided by: in every family `ours` against `control`.
+
+    superior: metrics in which the interval of the difference has to exclude 0.
+    no_worse: metric → margin.
+    """
+
+    ours: str
+    control: str
+    superior: list[str]
+    no_worse: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All of it.
+
+    sizes: name → size.
+    stores: name → configs of tasks over a stage's; "ctp" has none.
+    reader: part that reads the synthetic images.
+    parts: name → part; those of families are added by `read_protocol` as `<family>-<arm>`.
+    families, arms: name → family, and name → arm; an arm's `start` and `of` name arms.
+    primary: see there.
+    columns: metrics of the table.
+    """
+
+    sizes: dict[str, Size]
+    stores: dict[str, list[str]]
+    reader: str
+    parts: dict[str, Part]
+    families: dict[str, Family]
+    arms: dict[str, Part]
+    primary: Primary
+    columns: list[str]
+
+    def expanded(self) -> Self:
+        """With the parts of all families."""
+        return replace(self, parts=self.parts | {n: p for f in self.families for n, p in self._of_family(f).items()})
+
+    def _of_family(self, name: str) -> dict[str, Part]:
+        family = self.families[name]
+        found = {}
+        for arm, part in self.arms.items():
+            if arm in family.lacks:
+                continue
+            own = {"diffusion": family.base, "posttrain": family.posttrain}.get(part.stage or "", [])
+            start = f"{name}-{part.start}" if part.start in self.arms else part.start
+            found[f"{name}-{arm}"] = replace(
+                part,
+                title=f"{family.title}: {part.title}",
+                configs=[*own, *part.configs],
+                start=start,
+                of=f"{name}-{part.of}" if part.of else None,
+            )
+        return found
+
+    def faults(self) -> list[str]:
+        """Everything that is named and does not exist."""
+        found = [f"reader is {self.reader}, which is no part"] if self.reader not in self.parts else []
+        for name, part in self.parts.items():
+            for key, other in (("start", part.start), ("of", part.of)):
+                if other is not None and other not in self.parts:
+                    found.append(f"part {name}: {key} is {other}; expected one of {', '.join(self.parts)}")
+            if part.store not in self.stores:
+                found.append(f"part {name}: store is {part.store}; expected one of {', '.join(self.stores)}")
+            if part.stage is not None and part.of is not None:
+                found.append(f"part {name} has both stage and of; expected what it fits or what it tests")
+        for arm in (self.primary.ours, self.primary.control):
+            if arm not in self.arms:
+                found.append(f"primary names the arm {arm}; expected one of {', '.join(self.arms)}")
+        return found
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One choice and what it does, on the patients of development and one seed.
+
+    question: in words.
+    part: what is judged.
+    refits: parts that are fitted anew for each variant; those that start from one another do so within it. None: the
+        part is only tested anew.
+    variants: label → option → value; the first is what the protocol has.
+    stores: label → store, of variants that see other data.
+    """
+
+    question: str
+    part: str
+    refits: list[str]
+    variants: dict[str, Settings]
+    stores: dict[str, str] = field(default_factory=dict)
+
+    def parts(self, name: str, protocol: Protocol) -> tuple[Protocol, dict[str, str]]:
+        """The protocol with the parts of all variants, one seed each, and label → part that is judged."""
+        parts = {n: replace(part, seeds=1) for n, part in protocol.parts.items()}
+        judged = {}
+        for i, (label, settings) in enumerate(self.variants.items()):
+            if i == 0:
+                judged[label] = self.part
+                continue
+            variant = "-".join([name, *re.findall(r"[A-Za-z0-9.]+", label)])
+            for fitted in self.refits:
+                part = parts[fitted]
+                start = f"{part.start}~{variant}" if part.start in self.refits else part.start
+                store = self.stores.get(label, part.store)
+                settings_too = Settings(part.settings | settings)
+                parts[f"{fitted}~{variant}"] = replace(part, start=start, settings=settings_too, store=store)
+            if not self.refits:
+                title = parts[self.part].title
+                parts[f"{self.part}~{variant}"] = Part(title, of=self.part, settings=settings)
+            judged[label] = f"{self.part}~{variant}"
+        return replace(protocol, parts=parts), judged
+
+
+def read_protocol(path: Path | None = None) -> Protocol:
+    """Read a protocol, the shipped one unless told otherwise.
+
+    Raises:
+        ProtocolError: what is wrong with it, all of it.
+    """
+    path = path or shipped_configs() / FOLDER / "protocol.yaml"
+    protocol = _parsed(Protocol, _read(path), path).expanded()
+    if faults := protocol.faults():
+        raise ProtocolError(f"{path}:\n" + "\n".join(faults))
+    return protocol
+
+
+def read_ablations(protocol: Protocol, path: Path | None = None) -> dict[str, Ablation]:
+    """Name → ablation.
+
+    Raises:
+        ProtocolError: what is wrong with them.
+    """
+    path = path or shipped_configs() / FOLDER / "ablations.yaml"
+    found = {name: _parsed(Ablation, content, path) for name, content in _read(path).items()}
+    faults = [
+        f"{name} names {part}, which is no part of the protocol"
+        for name, ablation in found.items()
+        for part in [*ablation.refits, ablation.part]
+        if part not in protocol.parts
+    ]
+    faults += [
+        f"{n} refits {a.refits} and not {a.part}" for n, a in found.items() if a.refits and a.part not in a.refits
+    ]
+    faults += [f"{n} has fewer than two variants" for n, a in found.items() if len(a.variants) < 2]
+    if faults:
+        raise ProtocolError(f"{path}:\n" + "\n".join(faults))
+    return found
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ProtocolError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ProtocolError(f"{path} holds a {type(content).__name__}; expected a mapping")
+    return content
+
+
+def _parsed(kind: type[T], content: Any, path: Path) -> T:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--it", type=kind)
+    try:
+        found: T = parser.instantiate(parser.parse_object({"it": content})).it
+    except ArgumentError as error:
+        raise ProtocolError(f"{path}: {what_is_wrong(str(error))}") from error
+    return found

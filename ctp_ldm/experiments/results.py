@@ -1,0 +1,135 @@
+"""The JSON of a part: what it was, where it was made, and what it came to."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from ctp_ldm import __version__
+from ctp_ldm.report.arms import Arm
+from ctp_ldm.report.runs import TestedRun, read_run
+from ctp_ldm.runs import write_text
+
+DIGITS = 5
+"""Significant digits that are kept of a patient's metric."""
+
+
+class ResultError(ValueError):
+    """A part's JSON is damaged, or of something else than what is asked for."""
+
+
+def write_result(
+    path: Path, run: Path, identity: dict[str, Any], columns: Sequence[str], seconds: dict[str, float]
+) -> None:
+    """Keep what a tested run came to.
+
+    Args:
+        path: JSON to write.
+        run: folder of the run.
+        identity: of the part: what has to be the same for the file to be taken again.
+        columns: metrics to keep, of those that the run has.
+        seconds: that its commands took.
+    """
+    tested = read_run(run)
+    kept = [column for column in columns if column in tested.patients]
+    patients = {
+        str(case): {column: _rounded(value) for column, value in row.items()}
+        for case, row in tested.patients[kept].iterrows()
+    }
+    content = {
+        **identity,
+        "commit": commit(),
+        "device": device(),
+        "versions": {"ctp-ldm": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}},
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "summary": {key: tested.summary.get(key) for key in ("spec", "segmenter", "samples", "over all slices")},
+        "config": _config(run),
+        "patients": patients,
+    }
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Raises ResultError: it cannot be read."""
+    try:
+        content = json.loads(path.read_text())
+        if not content["patients"]:
+            raise KeyError("patients")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultError(f"{path} is no result of a part ({error!r}); delete it to have it made again") from error
+    return dict(content)
+
+
+def is_done(path: Path, identity: dict[str, Any]) -> bool:
+    """Whether the part is there.
+
+    Raises:
+        ResultError: it is there, and was made with other settings.
+    """
+    if not path.exists():
+        return False
+    found = read_result(path)
+    odd = [key for key, value in json.loads(json.dumps(identity)).items() if found.get(key) != value]
+    if odd:
+        raise ResultError(
+            f"{path} was made with other settings ({', '.join(odd)}); expected those of the protocol: choose another "
+            "--out, or delete the file and its run folder to have it made again"
+        )
+    return True
+
+
+def read_arm(name: str, paths: Sequence[Path]) -> Arm:
+    """The seeds of a part as one arm."""
+    runs = []
+    for path in paths:
+        content = read_result(path)
+        table = pd.DataFrame.from_dict(content["patients"], orient="index").astype(float).rename_axis("case")
+        runs.append(TestedRun(Path(path.stem), table.sort_index(), content["summary"]))
+    return Arm(name, tuple(runs))
+
+
+@cache
+def commit() -> str:
+    """Of the checkout that the package is in, with `+changes` where files differ from it; the version without one."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        found = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+        return found.stdout.strip()
+
+    try:
+        root = Path(git("rev-parse", "--show-toplevel"))
+        if not (root / "ctp_ldm" / "experiments").samefile(folder):
+            return __version__
+        return git("rev-parse", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--", ".", "../../configs") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return __version__
+
+
+def device() -> str:
+    """What computed it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _config(run: Path) -> Any:
+    """The whole config as it was run."""
+    path = next(path for path in (run / "fit.yaml", run / "test.yaml") if path.is_file())
+    return yaml.safe_load(path.read_text())
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.{DIGITS}g}")

@@ -1,0 +1,130 @@
+"""Many parts side by side, each in processes of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class PartFailed(ValueError):
+    """A part of many did not end well; the others were made nevertheless."""
+
+
+class Processes:
+    """Runs commands of `ctp-ldm`, and ends those that run when it is left: they save their state then.
+
+    Args:
+        threads: for each process.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._leaving = False
+
+    def run(self, arguments: Sequence[str], log: Path) -> None:
+        """Run one, its output appended to `log`.
+
+        Raises:
+            PartFailed: with the last lines of its log.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        with log.open("ab") as output:
+            with self._lock:
+                if self._leaving:
+                    raise PartFailed(f"not run: {' '.join(arguments)}")
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "ctp_ldm", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                )
+                self._running.add(process)
+            status = process.wait()
+        with self._lock:
+            self._running.discard(process)
+        if status != 0:
+            last = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise PartFailed(
+                f"ctp-ldm {arguments[0]} ended with status {status}; {log} ends with\n  " + "\n  ".join(last)
+            )
+
+    def leave(self) -> None:
+        """Ask those that run to stop, and wait for them."""
+        with self._lock:
+            self._leaving = True
+            running = list(self._running)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait()
+
+
+def run_all(
+    needs: Mapping[Key, Sequence[Key]], work: Callable[[Key], None], jobs: int, leave: Callable[[], None], title: str
+) -> None:
+    """Do all work that is needed before other work, and then that, `jobs` at a time.
+
+    Args:
+        needs: piece of work → what has to be done before it; the order of the pieces is kept where it can be.
+        work: does a piece; runs in a thread.
+        leave: called when the user interrupts, before the threads are waited for.
+        title: of the progress bar.
+
+    Raises:
+        PartFailed: naming every piece that failed, and those that needed it, once all others are done.
+    """
+    order = TopologicalSorter(needs)
+    order.prepare()
+    places = {key: i for i, key in enumerate(needs)}
+    ready: list[Key] = list(order.get_ready())
+    failed: dict[Key, str] = {}
+    running: dict[Future[None], Key] = {}
+    with ThreadPoolExecutor(jobs) as threads, tqdm(total=len(needs), desc=title, unit="part") as bar:
+        try:
+            while ready or running:
+                ready.sort(key=lambda key: places[key])
+                while ready and len(running) < jobs:
+                    key = ready.pop(0)
+                    running[threads.submit(work, key)] = key
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    key = running.pop(future)
+                    bar.update()
+                    error = future.exception()
+                    if isinstance(error, PartFailed):
+                        failed[key] = str(error)
+                    elif error is not None:
+                        raise error
+                    else:
+                        order.done(key)
+                ready += order.get_ready()
+        except BaseException:
+            leave()
+            raise
+    if failed:
+        left = (
+            len(needs) - len(failed) - sum(1 for key in needs if key not in failed and _waits_for(key, failed, needs))
+        )
+        raise PartFailed(
+            f"{len(failed)} of {len(needs)} parts failed, {left} are there:\n"
+            + "\n".join(f"{key}: {message}" for key, message in failed.items())
+            + "\nMend what is wrong and give the same command again."
+        )
+
+
+def _waits_for(key: Key, failed: Mapping[Key, str], needs: Mapping[Key, Sequence[Key]]) -> bool:
+    return any(other in failed or _waits_for(other, failed, needs) for other in needs[key])

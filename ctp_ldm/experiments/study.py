@@ -1,0 +1,152 @@
+"""Patients, stores and parts of a phase: from nothing to one JSON for each part."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ctp_ldm.data import SliceStore
+from ctp_ldm.experiments.parts import Place, commands, needs
+from ctp_ldm.experiments.protocol import Phase, Protocol, Size
+from ctp_ldm.experiments.results import is_done, read_arm, write_result
+from ctp_ldm.experiments.running import PartFailed, Processes, run_all
+from ctp_ldm.report.arms import Arm
+from ctp_ldm.runs import write_text
+
+Made = tuple[str, int]
+"""A part's name and seed."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The parts of a protocol at one size, on one set of patients.
+
+    root: folder of everything; runs resume where they were when the same command is given again.
+    phase: "development" for decisions, "final" for the table.
+    jobs: parts side by side; None for the size's own number.
+    """
+
+    protocol: Protocol
+    size: str
+    phase: Phase
+    root: Path
+    jobs: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its files lie."""
+        return Place(self.root)
+
+    @property
+    def grid(self) -> Size:
+        """How large it is."""
+        return self.protocol.sizes[self.size]
+
+    @cached_property
+    def processes(self) -> Processes:
+        """Each part gets its share of the cores."""
+        return Processes(max(1, (os.cpu_count() or 1) // self._jobs))
+
+    @property
+    def _jobs(self) -> int:
+        return self.jobs or self.grid.jobs
+
+    def make(self, parts: Iterable[str]) -> list[Made]:
+        """Fit and test parts and what they start from; those that are there are left as they are.
+
+        Returns:
+            All of them, in the order of the protocol.
+
+        Raises:
+            PartFailed: some failed; the others are there.
+            ResultError: a part is there that was made with other settings.
+        """
+        plan = self.plan(parts)
+        missing = [made for made in plan if not is_done(self.place.result(*made), self._identity(*made))]
+        print(f"{len(plan)} parts, {len(plan) - len(missing)} of them there already: {self.root}", flush=True)
+        if not missing:
+            return plan
+        self._prepare()
+        waiting = {made: [other for other in needs(self.protocol, *made) if other in missing] for made in missing}
+        run_all(waiting, self._work, self._jobs, self.processes.leave, self.phase)
+        return plan
+
+    def plan(self, parts: Iterable[str]) -> list[Made]:
+        """Parts with their seeds and all that they need, first seeds first."""
+        wanted: set[Made] = set()
+        open_ = [(name, seed) for name in parts for seed in range(self.protocol.parts[name].seeds)]
+        while open_:
+            made = open_.pop()
+            if made not in wanted:
+                wanted.add(made)
+                open_ += needs(self.protocol, *made)
+        places = {name: i for i, name in enumerate(self.protocol.parts)}
+        return sorted(wanted, key=lambda made: (made[1], places[made[0]]))
+
+    def arms(self) -> list[Arm]:
+        """All parts that are there, in the order of the protocol; seeds that are missing are left out."""
+        found = []
+        for name, part in self.protocol.parts.items():
+            paths = [self.place.result(name, seed) for seed in range(part.seeds)]
+            there = [path for path in paths if path.is_file()]
+            if there:
+                found.append(read_arm(name, there))
+        return found
+
+    def _identity(self, name: str, seed: int) -> dict[str, Any]:
+        patients = self.grid.final if self.phase == "final" else self.grid.development
+        return {
+            "part": name,
+            "seed": seed,
+            "size": self.size,
+            "phase": self.phase,
+            "phantom": {"preset": self.grid.preset, **asdict(patients)},
+            "commands": [self._portable(line) for line in commands(self.protocol, self.size, self.place, name, seed)],
+        }
+
+    def _portable(self, line: Sequence[str]) -> list[str]:
+        """Without the folder that somebody chose."""
+        return [word.replace(str(self.root), "OUT") for word in line]
+
+    def _work(self, made: Made) -> None:
+        seconds = {}
+        for line in commands(self.protocol, self.size, self.place, *made):
+            start = time.monotonic()
+            self.processes.run(line, self.root / "logs" / f"{made[0]}-seed{made[1]}.log")
+            seconds[line[0]] = time.monotonic() - start
+        result, run = self.place.result(*made), self.place.run(*made)
+        write_result(result, run, self._identity(*made), [*self.protocol.columns, "lesion_ml"], seconds)
+
+    def _prepare(self) -> None:
+        """Patients and stores; whoever cannot be prepared for one store is in no part of the split."""
+        if self.place.split.is_file():
+            return
+        patients = self.grid.final if self.phase == "final" else self.grid.development
+        workers = f"--workers={os.cpu_count() or 1}"
+        grid = [f"--data.spacing={self.grid.spacing}", f"--data.size={json.dumps(list(self.grid.size))}"]
+        phantom = [f"--preset={self.grid.preset}", f"--seed={patients.seed}", f"--parts={json.dumps(patients.parts)}"]
+        lines = {"phantom": ["phantom", str(self.place.tree), *phantom, workers]}
+        for name, tasks in self.protocol.stores.items():
+            configs = [f"--config={config}" for config in ("diffusion.yaml", *tasks)]
+            source, store = str(self.place.tree), str(self.place.store(name))
+            lines[f"store-{name}"] = ["prepare", source, store, *configs, *grid, "--skip-invalid", workers]
+        for name, line in lines.items():
+            log = self.root / "logs" / f"{name}.log"
+            print(f"{name}: ctp-ldm {' '.join(line)}\n  output: {log}", flush=True)
+            try:
+                self.processes.run(line, log)
+            except BaseException:
+                self.processes.leave()
+                raise
+        usable = set.intersection(*(set(SliceStore(self.place.store(n)).records) for n in self.protocol.stores))
+        parts = json.loads((self.place.tree / "split.json").read_text())
+        kept = {part: [name for name in names if name in usable] for part, names in parts.items()}
+        if empty := [part for part, names in kept.items() if not names]:
+            raise PartFailed(
+                f"no patient that can be prepared is left for {' and '.join(empty)}; see {self.root / 'logs'}"
+            )
+        write_text(self.place.split, json.dumps(kept, indent=1))

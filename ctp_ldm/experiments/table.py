@@ -1,0 +1,199 @@
+"""The table of all arms, and what has to be said about it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctp_ldm.experiments.protocol import Ablation, Protocol
+from ctp_ldm.metrics import Interval, Metric, describe, holm, no_worse, paired_difference, sign_flip_test
+from ctp_ldm.report.arms import Arm, require_comparable
+from ctp_ldm.report.differences import interval
+from ctp_ldm.report.wording import p_value, with_interval
+
+MORE_DECIMALS = 1
+"""Of differences, which are smaller than what they are differences of."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ours against the control of a family, in one metric.
+
+    family: its name.
+    column: metric.
+    difference: ours − control, over patients.
+    p: of the sign-flip test, adjusted for all tests of superiority; None for a margin.
+    holds: whether what the protocol asks for is so.
+    """
+
+    family: str
+    column: str
+    difference: Interval
+    p: float | None
+    holds: bool
+
+
+def primary_comparisons(protocol: Protocol, arms: Sequence[Arm]) -> list[Comparison]:
+    """Those of every family of which both arms are there."""
+    by_name, primary = {arm.name: arm for arm in arms}, protocol.primary
+    found = []
+    pairs = {
+        family: (by_name[f"{family}-{primary.ours}"], by_name[f"{family}-{primary.control}"])
+        for family in protocol.families
+        if {f"{family}-{primary.ours}", f"{family}-{primary.control}"} <= by_name.keys()
+    }
+    tests = {
+        f"{family} {column}": sign_flip_test(*(arm.patients[column].to_dict() for arm in pair))
+        for family, pair in pairs.items()
+        for column in primary.superior
+    }
+    adjusted = holm(tests)
+    for family, pair in pairs.items():
+        for column in primary.superior:
+            change = difference(column, *pair)
+            found.append(Comparison(family, column, change, adjusted[f"{family} {column}"], is_better(column, change)))
+        for column, margin in primary.no_worse.items():
+            change = difference(column, *pair)
+            kept = no_worse(change, margin, describe(column).better == "higher")
+            found.append(Comparison(family, column, change, None, kept))
+    return found
+
+
+def difference(column: str, ours: Arm, theirs: Arm) -> Interval:
+    """Mean over patients of ours − theirs, seeds averaged per patient."""
+    return paired_difference(ours.patients[column].to_dict(), theirs.patients[column].to_dict())
+
+
+def is_better(column: str, change: Interval) -> bool:
+    """Whether the interval of a difference lies on the good side of 0."""
+    return change.low > 0 if describe(column).better == "higher" else change.high < 0
+
+
+def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
+    """The whole page: primary comparisons, who is better than ours, and the table of all arms."""
+    require_comparable(arms)
+    comparisons = primary_comparisons(protocol, arms)
+    parts = [
+        f"{len(arms[0].patients)} test patients; mean [95 % bootstrap interval over patients], seeds averaged per "
+        "patient. Simulated patients: synthetic images, for research use.",
+        "## Ours against its control",
+        _primary(protocol, comparisons),
+        "\n\n".join(f"**{protocol.families[f].title}.** {_verdict(protocol, f, comparisons, arms)}"
+                    for f in protocol.families if any(c.family == f for c in comparisons)),
+        "## Who is better than ours",
+        "\n".join(_better(protocol, arms)),
+        "## All arms",
+        _all(protocol, arms),
+        "SD: standard deviation of the mean over seeds. A dash: the arm has no such column, or it is not defined.",
+    ]  # fmt: skip
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _primary(protocol: Protocol, comparisons: Sequence[Comparison]) -> str:
+    lines = [["family", "metric", "ours − control", "p (Holm)", "asked for", "holds"]]
+    for c in comparisons:
+        metric = describe(c.column)
+        asked = "better" if c.p is not None else f"no worse by {protocol.primary.no_worse[c.column]:g}"
+        p = "" if c.p is None else p_value(c.p)
+        change = with_interval(c.difference, metric.decimals + MORE_DECIMALS)
+        title = protocol.families[c.family].title
+        lines.append([title, heading(metric), change, p, asked, "yes" if c.holds else "no"])
+    return _grid(lines)
+
+
+def _verdict(protocol: Protocol, family: str, comparisons: Sequence[Comparison], arms: Sequence[Arm]) -> str:
+    """In a sentence or two: what holds, what does not, and how large it is."""
+    own = [c for c in comparisons if c.family == family]
+    failed = [describe(c.column).title for c in own if not c.holds]
+    control = next(arm for arm in arms if arm.name == f"{family}-{protocol.primary.control}")
+    sizes = []
+    for c in own:
+        if c.p is not None:
+            metric, before = describe(c.column), float(control.patients[c.column].mean())
+            share = f" ({c.difference.mean / before:+.0%})" if metric.unit and before else ""
+            sizes.append(f"{metric.title} {c.difference.mean:+.{metric.decimals}f}{share}")
+    told = "; ".join(sizes)
+    return f"{told}. " + (
+        "All that the protocol asks for holds." if not failed else f"Does not hold: {', '.join(failed)}."
+    )
+
+
+def _better(protocol: Protocol, arms: Sequence[Arm]) -> list[str]:
+    """A line for each family: arms that are no ceiling and beat ours with an interval that excludes 0."""
+    lines = []
+    by_name = {arm.name: arm for arm in arms}
+    for family, about in protocol.families.items():
+        ours = by_name.get(f"{family}-{protocol.primary.ours}")
+        if ours is None:
+            continue
+        found: dict[str, list[str]] = {}
+        for arm in arms:
+            title = protocol.parts[arm.name].title
+            if arm is ours or title.startswith("ceiling"):
+                continue
+            for column in protocol.columns:
+                if column not in arm.patients or column not in ours.patients or column == "dice_real":
+                    continue
+                change = difference(column, arm, ours)
+                if is_better(column, change):
+                    metric = describe(column)
+                    told = with_interval(change, metric.decimals + MORE_DECIMALS)
+                    found.setdefault(title, []).append(f"{metric.title} {told}")
+        if found:
+            lines.append(f"Than {about.title} with our terms, as differences from it:\n")
+            lines += [f"- {title}: {'; '.join(columns)}" for title, columns in found.items()]
+        else:
+            lines.append(f"Nobody is better than {about.title} with our terms in any column.")
+        lines.append("")
+    return lines
+
+
+def _all(protocol: Protocol, arms: Sequence[Arm]) -> str:
+    columns = [c for c in protocol.columns if any(c in arm.patients for arm in arms)]
+    lines = [["arm", "seeds", *(heading(describe(column)) for column in columns)]]
+    for arm in arms:
+        cells = [_cell(arm, column) for column in columns]
+        lines.append([protocol.parts[arm.name].title, str(len(arm.runs)), *cells])
+    return _grid(lines)
+
+
+def _cell(arm: Arm, column: str) -> str:
+    if column not in arm.patients or arm.patients[column].isna().all():
+        return "–"
+    decimals = describe(column).decimals
+    told = with_interval(interval(column, arm.patients[column].tolist()), decimals)
+    deviation = arm.seed_deviation[column]
+    return told if math.isnan(deviation) else f"{told} SD {deviation:.{decimals}f}"
+
+
+def heading(metric: Metric) -> str:
+    """Title, unit, and which way is better."""
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(metric.better or "", "")
+    return f"{metric.title}{f' ({metric.unit})' if metric.unit else ''}{arrow}"
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> str:
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in rows)
+
+
+def ablation_markdown(ablation: Ablation, arms: Sequence[Arm], columns: Sequence[str]) -> str:
+    """A row for each variant: mean, and paired difference from the first."""
+    first = arms[0]
+    shown = [c for c in columns if all(c in arm.patients for arm in arms) and c != "dice_real"]
+    lines = [["variant", *(heading(describe(column)) for column in shown)]]
+    for arm in arms:
+        cells = []
+        for column in shown:
+            metric = describe(column)
+            told = with_interval(interval(column, arm.patients[column].tolist()), metric.decimals)
+            if arm is not first:
+                change = difference(column, arm, first)
+                mark = "**" if change.low > 0 or change.high < 0 else ""
+                told += f"; {mark}{with_interval(change, metric.decimals + MORE_DECIMALS)}{mark}"
+            cells.append(told)
+        lines.append([arm.name, *cells])
+    return (
+        f"{ablation.question}\n\n{len(first.patients)} patients of development, one seed; mean [95 % interval]; "
+        f"after the semicolon the paired difference from {first.name}, bold where its interval excludes 0.\n\n"
+        f"{_grid(lines)}\n"
+    )

@@ -1,0 +1,133 @@
+"""What is declared before anything is run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from running import Command
+
+from ctp_ldm.configuration import find_configs, shipped_configs
+from ctp_ldm.experiments import Protocol, ProtocolError, read_ablations, read_protocol
+from ctp_ldm.experiments.parts import Place, commands, needs
+
+PROTOCOL = shipped_configs() / "reproduce" / "protocol.yaml"
+PLACE = Place(Path("out"))
+WHOLE = ["autoencoder", "direct", "pixel-regression", "palette", "pix2pix", "oracle", "bridge-base", "one-step-image"]
+
+
+@pytest.fixture(scope="module")
+def protocol() -> Protocol:
+    return read_protocol()
+
+
+def edited(tmp_path: Path, old: str, new: str) -> Path:
+    text = PROTOCOL.read_text()
+    assert old in text
+    path = tmp_path / "protocol.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_every_family_has_every_arm_that_means_something_in_it(protocol: Protocol) -> None:
+    for family in ("ldm", "one-step", "bridge"):
+        for arm in ("base", "control", "ours", "image", "published", "latent-lesion"):
+            assert f"{family}-{arm}" in protocol.parts
+    assert "ldm-mean-of-16" in protocol.parts
+    assert "one-step-mean-of-16" not in protocol.parts, "it has no randomness"
+
+
+def test_primary_arms_have_three_seeds_and_start_from_the_base_of_their_seed(protocol: Protocol) -> None:
+    for family in protocol.families:
+        for arm in ("base", "control", "ours"):
+            assert protocol.parts[f"{family}-{arm}"].seeds >= 3
+        for seed in range(3):
+            assert (f"{family}-base", seed) in needs(protocol, f"{family}-ours", seed)
+    assert needs(protocol, "ldm-base", 2) == [("autoencoder", 0), ("reader", 0)]
+
+
+def test_ours_and_control_differ_in_their_terms_only(protocol: Protocol) -> None:
+    for family in protocol.families:
+        ours, control = (commands(protocol, "small", PLACE, f"{family}-{arm}", 1)[0] for arm in ("ours", "control"))
+        assert set(control) - set(ours) == {
+            "--config=control.yaml",
+            f"--trainer.default_root_dir={run(family, 'control')}",
+        }
+        assert set(ours) - set(control) == {f"--trainer.default_root_dir={run(family, 'ours')}"}
+
+
+def run(family: str, arm: str) -> str:
+    return f"out/runs/{family}-{arm}-seed1"
+
+
+def test_patients_of_development_and_of_the_table_are_others(protocol: Protocol) -> None:
+    for size in protocol.sizes.values():
+        assert size.development.seed != size.final.seed
+
+
+@pytest.mark.parametrize("size", ["small", "standard"])
+def test_every_config_of_every_part_is_shipped(protocol: Protocol, size: str) -> None:
+    named = set()
+    for name in protocol.parts:
+        for line in commands(protocol, size, PLACE, name, 0):
+            named |= {word.removeprefix("--config=") for word in find_configs(line) if word.startswith("--config=")}
+    own = {str(path) for path in (shipped_configs() / "reproduce" / size).iterdir()}
+    assert own <= named, "a config that nobody uses"
+
+
+@pytest.mark.parametrize("size", ["small", "standard"])
+@pytest.mark.parametrize(
+    "part",
+    ["autoencoder", "direct", "pixel-regression", "palette", "pix2pix", "oracle", "bridge-base", "one-step-image"],
+)
+def test_what_a_part_fits_is_a_whole_config(
+    protocol: Protocol, size: str, part: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command(*commands(protocol, size, PLACE, part, 0)[0], "--print_config")
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["trainer"]["default_root_dir"] == f"out/runs/{part}-seed0"
+    schedule = printed["model"]["init_args"]["lr_scheduler"]["init_args"]
+    assert schedule["total_steps"] == printed["trainer"]["max_steps"], "the learning rate ends with the run"
+    assert printed["trainer"]["max_steps"] % printed["trainer"]["val_check_interval"] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("start: autoencoder", "start: autoencodr", "part ldm-base: start is autoencodr"),
+        ("reader: reader", "reader: nobody", "reader is nobody, which is no part"),
+        ("store: ctp-and-truth", "store: truth", "part oracle: store is truth; expected one of ctp"),
+        ("    stage: segmenter", "    stagee: segmenter", "stagee"),
+        ("ours: ours", "ours: theirs", "primary names the arm theirs"),
+    ],
+)
+def test_a_protocol_that_names_what_there_is_not_is_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    with pytest.raises(ProtocolError, match=complaint) as refused:
+        read_protocol(edited(tmp_path, old, new))
+    assert "protocol.yaml" in str(refused.value)
+
+
+def test_no_protocol_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match="cannot be read"):
+        read_protocol(tmp_path / "none.yaml")
+
+
+def test_an_ablation_changes_what_it_says_and_nothing_else(protocol: Protocol) -> None:
+    for name, ablation in read_ablations(protocol).items():
+        varied, judged = ablation.parts(name, protocol)
+        first, *others = judged.values()
+        usual = commands(varied, "small", PLACE, first, 0)
+        for label, part in zip(list(judged)[1:], others, strict=True):
+            wanted = {f"--{option}" for option in ablation.variants[label]}
+            odd = set(commands(varied, "small", PLACE, part, 0)[-1]) - set(usual[-1])
+            found = {word.split("=")[0] for word in odd}
+            assert wanted <= found
+            assert found <= wanted | {"--trainer.default_root_dir", "--ckpt_path", "--data.store", "--config"}
+
+
+def test_a_variant_of_a_chain_starts_from_its_own_base(protocol: Protocol) -> None:
+    ablation = read_ablations(protocol)["prediction"]
+    varied, judged = ablation.parts("prediction", protocol)
+    assert needs(varied, judged["x0"], 0)[0] == ("ldm-base~prediction-x0", 0)
+    assert needs(varied, "ldm-base~prediction-x0", 0)[0] == ("autoencoder", 0)

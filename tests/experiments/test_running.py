@@ -1,0 +1,85 @@
+"""Many parts side by side."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ctp_ldm.experiments.running import PartFailed, Processes, run_all
+
+NEEDS = {"base": [], "rival": [], "ours": ["base"], "control": ["base"], "mean": ["ours"]}
+
+
+def test_work_is_done_after_what_it_needs_and_side_by_side() -> None:
+    done: list[str] = []
+    both = threading.Barrier(2, timeout=30)
+
+    def work(key: str) -> None:
+        if key in ("base", "rival"):
+            both.wait()
+        done.append(key)
+
+    run_all(NEEDS, work, 2, lambda: None, "test")
+    assert sorted(done) == sorted(NEEDS)
+    for key, before in NEEDS.items():
+        assert all(done.index(other) < done.index(key) for other in before)
+
+
+def test_a_failure_costs_only_what_needs_it_and_is_told() -> None:
+    done: list[str] = []
+
+    def work(key: str) -> None:
+        if key == "ours":
+            raise PartFailed("no space")
+        done.append(key)
+
+    with pytest.raises(PartFailed, match=r"1 of 5 parts failed, 3 are there:\nours: no space") as failure:
+        run_all(NEEDS, work, 1, lambda: None, "test")
+    assert sorted(done) == ["base", "control", "rival"]
+    assert "give the same command again" in str(failure.value)
+
+
+def test_a_fault_of_our_own_ends_everything() -> None:
+    left = []
+
+    def work(key: str) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_all(NEEDS, work, 1, lambda: left.append(True), "test")
+    assert left == [True]
+
+
+def test_a_command_that_fails_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "part.log"
+    with pytest.raises(PartFailed, match="unknown command 'nonsense'") as failure:
+        Processes(1).run(["nonsense"], log)
+    assert str(log) in str(failure.value)
+
+
+def test_interrupting_ends_the_processes_that_run(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from ctp_ldm.experiments.running import Processes, run_all\n"
+        "processes = Processes(1)\n"
+        "def work(key):\n"
+        "    processes.run(['phantom', sys.argv[1], '--size=standard', '--cases=500'], Path(sys.argv[1] + '.log'))\n"
+        "run_all({'a': []}, work, 1, processes.leave, 'test')\n"
+    )
+    tree = tmp_path / "tree"
+    study = subprocess.Popen([sys.executable, "-c", script, str(tree)], stderr=subprocess.PIPE, start_new_session=True)
+    for _ in range(600):
+        if tree.exists():
+            break
+        time.sleep(0.1)
+    study.send_signal(signal.SIGINT)
+    study.communicate(timeout=60)
+    assert study.returncode != 0
+    left = subprocess.run(["pgrep", "-g", str(study.pid)], capture_output=True, text=True, check=False)
+    assert left.stdout == "", "a process is left"
+    assert tree.is_dir()

@@ -1,0 +1,116 @@
+"""What the table says of results with known numbers."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ctp_ldm.experiments import Protocol, ResultError, Study, read_protocol, write_pages
+from ctp_ldm.experiments.results import is_done, read_result, write_result
+from ctp_ldm.experiments.table import markdown, primary_comparisons
+from experiments.studies import PATIENTS, result, whole
+
+BETTER = {"dice": 0.06, "lesion_mae_adc": -25.0}
+
+
+@pytest.fixture(scope="module")
+def protocol() -> Protocol:
+    return read_protocol()
+
+
+def study(protocol: Protocol, folder: Path) -> Study:
+    return Study(protocol, "small", "final", folder)
+
+
+def test_a_real_gain_holds_and_an_absent_one_does_not(protocol: Protocol, tmp_path: Path) -> None:
+    whole(tmp_path, protocol, ldm=BETTER)
+    found = {(c.family, c.column): c for c in primary_comparisons(protocol, study(protocol, tmp_path).arms())}
+    assert found["ldm", "dice"].holds
+    assert found["ldm", "dice"].difference.mean == pytest.approx(0.06, abs=0.01)
+    assert found["ldm", "lesion_mae_adc"].holds
+    assert found["ldm", "lesion_mae_adc"].difference.patients == 32, "eight have no lesion"
+    assert not found["bridge", "dice"].holds
+    assert all(found[family, "hallucinated_ml"].holds for family in protocol.families)
+    assert {(c.p is None) for c in found.values() if c.column in protocol.primary.no_worse} == {True}
+
+
+def test_a_gain_by_painting_more_fails_the_margin(protocol: Protocol, tmp_path: Path) -> None:
+    whole(tmp_path, protocol, ldm={**BETTER, "hallucinated_ml": 1.5})
+    text = markdown(protocol, study(protocol, tmp_path).arms())
+    verdict = next(line for line in text.splitlines() if line.startswith("**conditional LDM.**"))
+    assert "Does not hold: Hallucinated volume." in verdict
+    assert "MAE in the lesion, ADC -25" in verdict
+    assert "(-25%)" in verdict
+
+
+def test_the_p_values_are_adjusted_for_all_families(protocol: Protocol, tmp_path: Path) -> None:
+    whole(tmp_path, protocol, ldm=BETTER)
+    found = primary_comparisons(protocol, study(protocol, tmp_path).arms())
+    tested = [c.p for c in found if c.p is not None]
+    assert len(tested) == 2 * len(protocol.families)
+    assert min(tested) == pytest.approx(len(tested) * 2e-4, rel=0.01), "10 000 random signs, times six"
+
+
+def test_a_rival_that_is_better_is_named_and_a_ceiling_is_not(protocol: Protocol, tmp_path: Path) -> None:
+    whole(tmp_path, protocol)
+    result(tmp_path, "direct", dice=0.2, hallucinated_ml=3.0)
+    result(tmp_path, "oracle", dice=0.3)
+    text = markdown(protocol, study(protocol, tmp_path).arms())
+    better = text.split("## Who is better than ours")[1].split("## All arms")[0]
+    named = [line for line in better.splitlines() if "lesion from CT perfusion directly" in line]
+    assert len(named) == 3, "than ours of every family"
+    assert all(re.search(r"Dice 0\.(19|20)\d\d \[", line) and "Hallucinated" not in line for line in named)
+    assert "true perfusion" not in better
+    assert "true perfusion" in text.split("## All arms")[1]
+
+
+def test_seeds_are_averaged_per_patient(protocol: Protocol, tmp_path: Path) -> None:
+    for seed, shift in enumerate((-0.1, 0.0, 0.1)):
+        result(tmp_path, "ldm-ours", seed, noise=0.0, dice=shift)
+    result(tmp_path, "ldm-control", noise=0.0)
+    arms = {arm.name: arm for arm in study(protocol, tmp_path).arms()}
+    assert arms["ldm-ours"].patients["dice"].to_dict() == pytest.approx(arms["ldm-control"].patients["dice"].to_dict())
+    assert arms["ldm-ours"].seed_deviation["dice"] == pytest.approx(0.1)
+
+
+def test_table_and_figure_are_written(protocol: Protocol, tmp_path: Path) -> None:
+    whole(tmp_path, protocol, ldm=BETTER)
+    table, figure = write_pages(study(protocol, tmp_path))
+    assert f"{len(PATIENTS)} test patients" in table.read_text()
+    assert figure.read_bytes()[1:4] == b"PNG"
+    digest = hashlib.sha256(figure.read_bytes()).hexdigest()
+    result(tmp_path, "direct", dice=0.2)
+    assert hashlib.sha256(write_pages(study(protocol, tmp_path))[1].read_bytes()).hexdigest() != digest
+
+
+def test_a_part_that_was_made_with_other_settings_is_refused(tmp_path: Path) -> None:
+    path = result(tmp_path, "direct")
+    assert is_done(path, {"part": "direct", "seed": 0})
+    with pytest.raises(ResultError, match=r"made with other settings \(seed\)"):
+        is_done(path, {"part": "direct", "seed": 1})
+    assert not is_done(tmp_path / "none.json", {})
+
+
+def test_a_damaged_result_is_refused_by_name(tmp_path: Path) -> None:
+    path = result(tmp_path, "direct")
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(ResultError, match=r"direct-seed0\.json is no result of a part"):
+        read_result(path)
+
+
+def test_a_result_keeps_what_was_asked_for_and_where_it_was_made(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "test").mkdir(parents=True)
+    (run / "test" / "patients.csv").write_text("case,dice,ssim_adc\na,0.123456789,0.5\nb,,0.25\n")
+    (run / "test" / "summary.json").write_text(json.dumps({"samples": 1, "segmenter": None}))
+    (run / "fit.yaml").write_text("seed_everything: 3\n")
+    write_result(tmp_path / "x.json", run, {"part": "x"}, ["dice", "lesion_ml"], {"fit": 1.26})
+    found = read_result(tmp_path / "x.json")
+    assert found["patients"] == {"a": {"dice": 0.12346}, "b": {"dice": None}}
+    assert found["config"] == {"seed_everything": 3}
+    assert found["seconds"] == {"fit": 1.3}
+    assert found["commit"]
+    assert found["device"]
+    assert found["versions"]["torch"]
