@@ -180,7 +180,7 @@ class Ablation:
     part: what is judged.
     refits: parts that are fitted anew for each variant; those that start from one another do so within it. None: the
         part is only tested anew.
-    variants: label → option → value; the first is what the protocol has.
+    variants: label → option → value; the first is what the protocol has. `<part>/<option>` is for that refit alone.
     stores: label → store, of variants that see other data.
     """
 
@@ -203,13 +203,18 @@ class Ablation:
                 part = parts[fitted]
                 start = f"{part.start}~{variant}" if part.start in self.refits else part.start
                 store = self.stores.get(label, part.store)
-                settings_too = Settings(part.settings | settings)
-                parts[f"{fitted}~{variant}"] = replace(part, start=start, settings=settings_too, store=store)
+                own = {k.removeprefix(f"{fitted}/"): v for k, v in settings.items() if _is_for(k, fitted)}
+                changed = Settings(part.settings | own)
+                parts[f"{fitted}~{variant}"] = replace(part, start=start, settings=changed, store=store)
             if not self.refits:
                 title = parts[self.part].title
                 parts[f"{self.part}~{variant}"] = Part(title, of=self.part, settings=settings)
             judged[label] = f"{self.part}~{variant}"
         return replace(protocol, parts=parts), judged
+
+
+def _is_for(option: str, part: str) -> bool:
+    return "/" not in option or option.startswith(f"{part}/")
 
 
 def read_protocol(path: Path | None = None) -> Protocol:
