@@ -2,6 +2,7 @@
 
 import re
 from argparse import ArgumentError
+from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,8 +23,11 @@ class ProtocolError(ValueError):
     """A protocol that contradicts itself."""
 
 
-class Settings(dict[str, Any]):
-    """Option → value of a part's command line, which alone knows what they mean."""
+class Settings(UserDict[str, Any]):
+    """Option → value of a part's command line, which alone knows what they mean.
+
+    No dict: jsonargparse would look for classes to instantiate in it.
+    """
 
 
 register_type(Settings, serializer=dict, deserializer=Settings)

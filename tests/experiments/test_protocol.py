@@ -123,6 +123,7 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(protocol: Protocol) -
             odd = set(commands(varied, "small", PLACE, part, 0)[-1]) - set(usual[-1])
             found = {word.split("=")[0] for word in odd}
             assert wanted <= found
+            assert wanted or label in ablation.stores
             assert found <= wanted | {"--trainer.default_root_dir", "--ckpt_path", "--data.store", "--config"}
 
 
