@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import TypeVar
+from types import FrameType
+from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
+
+from ctp_ldm.signals import StoppedBySignal
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -51,6 +55,8 @@ class Processes:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env=environment,
+                    # Ctrl-C is for the study, which then asks them once; asked twice they stop without saving.
+                    start_new_session=True,
                 )
                 self._running.add(process)
             status = process.wait()
@@ -71,6 +77,26 @@ class Processes:
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.wait()
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 end the block, as Ctrl-C does.
+
+    Raises:
+        StoppedBySignal
+    """
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        asked = signal.Signals(number)
+        raise StoppedBySignal(asked, f"{asked.name}: the parts have saved their state; the same command goes on")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_all(

@@ -13,7 +13,7 @@ from ctp_ldm.data import SliceStore
 from ctp_ldm.experiments.parts import Place, commands, needs
 from ctp_ldm.experiments.protocol import Phase, Protocol, Size
 from ctp_ldm.experiments.results import is_done, read_arm, write_result
-from ctp_ldm.experiments.running import PartFailed, Processes, run_all
+from ctp_ldm.experiments.running import PartFailed, Processes, run_all, stopped_by_signals
 from ctp_ldm.report.arms import Arm
 from ctp_ldm.runs import write_text
 
@@ -70,9 +70,10 @@ class Study:
         print(f"{len(plan)} parts, {len(plan) - len(missing)} of them there already: {self.root}", flush=True)
         if not missing:
             return plan
-        self._prepare()
         waiting = {made: [other for other in needs(self.protocol, *made) if other in missing] for made in missing}
-        run_all(waiting, self._work, self._jobs, self.processes.leave, self.phase)
+        with stopped_by_signals():
+            self._prepare()
+            run_all(waiting, self._work, self._jobs, self.processes.leave, self.phase)
         return plan
 
     def plan(self, parts: Iterable[str]) -> list[Made]:

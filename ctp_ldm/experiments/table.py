@@ -8,8 +8,9 @@ from ctp_ldm.experiments.protocol import Ablation, Protocol
 from ctp_ldm.metrics import Interval, Metric, describe, holm, no_worse, paired_difference, sign_flip_test
 from ctp_ldm.report.arms import Arm, require_comparable
 from ctp_ldm.report.differences import interval
-from ctp_ldm.report.wording import p_value, with_interval
+from ctp_ldm.report.wording import NONE, p_value, value, with_interval
 
+REALISM = "Fréchet distance, the reader's features ↓"
 MORE_DECIMALS = 1
 """Of differences, which are smaller than what they are differences of."""
 
@@ -109,12 +110,16 @@ def _verdict(protocol: Protocol, family: str, comparisons: Sequence[Comparison],
     for c in own:
         if c.p is not None:
             metric, before = describe(c.column), float(control.patients[c.column].mean())
-            share = f" ({c.difference.mean / before:+.0%})" if metric.unit and before else ""
-            sizes.append(f"{metric.title} {c.difference.mean:+.{metric.decimals}f}{share}")
+            share = f" ({_signed(100 * c.difference.mean / before, 0)} %)" if metric.unit and before else ""
+            sizes.append(f"{metric.title} {_signed(c.difference.mean, metric.decimals)}{share}")
     told = "; ".join(sizes)
     return f"{told}. " + (
         "All that the protocol asks for holds." if not failed else f"Does not hold: {', '.join(failed)}."
     )
+
+
+def _signed(amount: float, decimals: int) -> str:
+    return f"+{value(amount, decimals)}" if amount >= 0 else value(amount, decimals)
 
 
 def _better(protocol: Protocol, arms: Sequence[Arm]) -> list[str]:
@@ -149,20 +154,27 @@ def _better(protocol: Protocol, arms: Sequence[Arm]) -> list[str]:
 
 def _all(protocol: Protocol, arms: Sequence[Arm]) -> str:
     columns = [c for c in protocol.columns if any(c in arm.patients for arm in arms)]
-    lines = [["arm", "seeds", *(heading(describe(column)) for column in columns)]]
+    lines = [["arm", "seeds", *(heading(describe(column)) for column in columns), REALISM]]
     for arm in arms:
-        cells = [_cell(arm, column) for column in columns]
+        cells = [*(_cell(arm, column) for column in columns), _realism(arm)]
         lines.append([protocol.parts[arm.name].title, str(len(arm.runs)), *cells])
     return _grid(lines)
 
 
 def _cell(arm: Arm, column: str) -> str:
     if column not in arm.patients or arm.patients[column].isna().all():
-        return "–"
+        return NONE
     decimals = describe(column).decimals
     told = with_interval(interval(column, arm.patients[column].tolist()), decimals)
     deviation = arm.seed_deviation[column]
     return told if math.isnan(deviation) else f"{told} SD {deviation:.{decimals}f}"
+
+
+def _realism(arm: Arm) -> str:
+    """Fréchet distance of the reader's features, mean over seeds; it has no patients to take an interval over."""
+    told = [(run.summary.get("over all slices") or {}).get("frechet_distance") for run in arm.runs]
+    found = [distance for distance in told if isinstance(distance, float)]
+    return value(sum(found) / len(found), 2) if found else NONE
 
 
 def heading(metric: Metric) -> str:

@@ -61,25 +61,27 @@ def test_a_command_that_fails_is_told_with_the_end_of_its_log(tmp_path: Path) ->
     assert str(log) in str(failure.value)
 
 
-def test_interrupting_ends_the_processes_that_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_ends_the_processes_that_run(tmp_path: Path, asked: signal.Signals) -> None:
     script = (
-        "import sys, time\n"
+        "import sys\n"
         "from pathlib import Path\n"
-        "from ctp_ldm.experiments.running import Processes, run_all\n"
+        "from ctp_ldm.experiments.running import Processes, run_all, stopped_by_signals\n"
         "processes = Processes(1)\n"
         "def work(key):\n"
-        "    processes.run(['phantom', sys.argv[1], '--size=standard', '--cases=500'], Path(sys.argv[1] + '.log'))\n"
-        "run_all({'a': []}, work, 1, processes.leave, 'test')\n"
+        "    processes.run(['phantom', sys.argv[1], '--size=tiny', '--cases=5000'], Path(sys.argv[1] + '.log'))\n"
+        "with stopped_by_signals():\n"
+        "    run_all({'a': []}, work, 1, processes.leave, 'test')\n"
     )
     tree = tmp_path / "tree"
-    study = subprocess.Popen([sys.executable, "-c", script, str(tree)], stderr=subprocess.PIPE, start_new_session=True)
+    study = subprocess.Popen([sys.executable, "-c", script, str(tree)], stderr=subprocess.PIPE)
     for _ in range(600):
         if tree.exists():
             break
         time.sleep(0.1)
-    study.send_signal(signal.SIGINT)
+    assert tree.is_dir(), "the process never ran"
+    study.send_signal(asked)
     study.communicate(timeout=60)
     assert study.returncode != 0
-    left = subprocess.run(["pgrep", "-g", str(study.pid)], capture_output=True, text=True, check=False)
+    left = subprocess.run(["pgrep", "-f", f"ctp_ldm phantom {tree}"], capture_output=True, text=True, check=False)
     assert left.stdout == "", "a process is left"
-    assert tree.is_dir()

@@ -41,8 +41,8 @@ def test_a_gain_by_painting_more_fails_the_margin(protocol: Protocol, tmp_path: 
     text = markdown(protocol, study(protocol, tmp_path).arms())
     verdict = next(line for line in text.splitlines() if line.startswith("**conditional LDM.**"))
     assert "Does not hold: Hallucinated volume." in verdict
-    assert "MAE in the lesion, ADC -25" in verdict
-    assert "(-25%)" in verdict
+    assert "MAE in the lesion, ADC −25" in verdict
+    assert "(−25 %)" in verdict
 
 
 def test_the_p_values_are_adjusted_for_all_families(protocol: Protocol, tmp_path: Path) -> None:
