@@ -3,12 +3,15 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ctp_ldm.experiments.protocol import FOLDER, Part, Protocol
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 """Several parts write side by side; a bar over all of them is shown instead."""
+
+
+Step = Literal["fit", "test"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ def seed_of(protocol: Protocol, part: str, seed: int) -> int:
     return seed if seed < protocol.parts[part].seeds else 0
 
 
-def commands(protocol: Protocol, size: str, place: Place, name: str, seed: int) -> list[list[str]]:
-    """Arguments of `ctp-ldm`, one list for fit, where there is something to fit, and one for test."""
+def commands(protocol: Protocol, size: str, place: Place, name: str, seed: int) -> dict[Step, list[str]]:
+    """Arguments of `ctp-ldm`: of fit, where there is something to fit, and of test."""
     part = protocol.parts[name]
     source = protocol.parts[part.of] if part.of else part
     common = [
@@ -68,19 +71,20 @@ def commands(protocol: Protocol, size: str, place: Place, name: str, seed: int) 
     if part.of:
         test.append(f"--ckpt_path={place.checkpoint(part.of, seed_of(protocol, part.of, seed))}")
     if part.stage is None:
-        return [test]
+        return {"test": test}
     start = place.checkpoint(part.start, seed_of(protocol, part.start, seed)) if part.start else "null"
-    return [["fit", *common, f"--init_from={start}"], test]
+    return {"fit": ["fit", *common, f"--init_from={start}"], "test": test}
 
 
-def needs(protocol: Protocol, name: str, seed: int) -> list[tuple[str, int]]:
-    """Parts, with their seeds, that have to be there before."""
+def needs(protocol: Protocol, name: str, seed: int) -> dict[Step, list[tuple[str, int]]]:
+    """Parts, with their seeds, that have to be fitted before its own fit and test."""
     part = protocol.parts[name]
     source = protocol.parts[part.of] if part.of else part
-    before = [other for other in (part.start, part.of) if other]
+    starts = [(part.start, seed_of(protocol, part.start, seed))] if part.start else []
+    tested = [(part.of, seed_of(protocol, part.of, seed))] if part.of else []
     if not _finds_lesions(source):
-        before.append(protocol.reader)
-    return [(other, seed_of(protocol, other, seed)) for other in before]
+        tested.append((protocol.reader, 0))
+    return {"test": tested} if part.stage is None else {"fit": starts, "test": tested}
 
 
 def _configs(protocol: Protocol, size: str, part: Part) -> list[str]:

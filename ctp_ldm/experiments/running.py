@@ -119,7 +119,7 @@ def run_all(
     ready: list[Key] = list(order.get_ready())
     failed: dict[Key, str] = {}
     running: dict[Future[None], Key] = {}
-    with ThreadPoolExecutor(jobs) as threads, tqdm(total=len(needs), desc=title, unit="part") as bar:
+    with ThreadPoolExecutor(jobs) as threads, tqdm(total=len(needs), desc=title, unit="step") as bar:
         try:
             while ready or running:
                 ready.sort(key=lambda key: places[key])
@@ -146,10 +146,14 @@ def run_all(
             len(needs) - len(failed) - sum(1 for key in needs if key not in failed and _waits_for(key, failed, needs))
         )
         raise PartFailed(
-            f"{len(failed)} of {len(needs)} parts failed, {left} are there:\n"
-            + "\n".join(f"{key}: {message}" for key, message in failed.items())
+            f"{len(failed)} of {len(needs)} steps failed, {left} are done:\n"
+            + "\n".join(f"{_name(key)}: {message}" for key, message in failed.items())
             + "\nMend what is wrong and give the same command again."
         )
+
+
+def _name(key: Hashable) -> str:
+    return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 def _waits_for(key: Key, failed: Mapping[Key, str], needs: Mapping[Key, Sequence[Key]]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctp_ldm.data import SliceStore
-from ctp_ldm.experiments.parts import Place, commands, needs
+from ctp_ldm.experiments.parts import Place, Step, commands, needs
 from ctp_ldm.experiments.protocol import Phase, Protocol, Size
 from ctp_ldm.experiments.results import is_done, read_arm, write_result
 from ctp_ldm.experiments.running import PartFailed, Processes, run_all, stopped_by_signals
@@ -19,6 +19,7 @@ from ctp_ldm.runs import write_text
 
 Made = tuple[str, int]
 """A part's name and seed."""
+Task = tuple[str, int, Step]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Study:
         """Each part gets its share of the cores."""
         return Processes(max(1, (os.cpu_count() or 1) // self._jobs))
 
+    @cached_property
+    def _seconds(self) -> dict[Task, float]:
+        """How long what was run took; of what an interrupted study has run before, nothing is known."""
+        return {}
+
     @property
     def _jobs(self) -> int:
         return self.jobs or self.grid.jobs
@@ -70,10 +76,9 @@ class Study:
         print(f"{len(plan)} parts, {len(plan) - len(missing)} of them there already: {self.root}", flush=True)
         if not missing:
             return plan
-        waiting = {made: [other for other in needs(self.protocol, *made) if other in missing] for made in missing}
         with stopped_by_signals():
             self._prepare()
-            run_all(waiting, self._work, self._jobs, self.processes.leave, self.phase)
+            run_all(self._steps(missing), self._work, self._jobs, self.processes.leave, self.phase)
         return plan
 
     def plan(self, parts: Iterable[str]) -> list[Made]:
@@ -84,7 +89,7 @@ class Study:
             made = open_.pop()
             if made not in wanted:
                 wanted.add(made)
-                open_ += needs(self.protocol, *made)
+                open_ += [other for before in needs(self.protocol, *made).values() for other in before]
         places = {name: i for i, name in enumerate(self.protocol.parts)}
         return sorted(wanted, key=lambda made: (made[1], places[made[0]]))
 
@@ -100,27 +105,43 @@ class Study:
 
     def _identity(self, name: str, seed: int) -> dict[str, Any]:
         patients = self.grid.final if self.phase == "final" else self.grid.development
+        lines = commands(self.protocol, self.size, self.place, name, seed)
         return {
             "part": name,
             "seed": seed,
             "size": self.size,
             "phase": self.phase,
             "phantom": {"preset": self.grid.preset, **asdict(patients)},
-            "commands": [self._portable(line) for line in commands(self.protocol, self.size, self.place, name, seed)],
+            "commands": [self._portable(line) for line in lines.values()],
         }
 
     def _portable(self, line: Sequence[str]) -> list[str]:
         """Without the folder that somebody chose."""
         return [word.replace(str(self.root), "OUT") for word in line]
 
-    def _work(self, made: Made) -> None:
-        seconds = {}
-        for line in commands(self.protocol, self.size, self.place, *made):
-            start = time.monotonic()
-            self.processes.run(line, self.root / "logs" / f"{made[0]}-seed{made[1]}.log")
-            seconds[line[0]] = time.monotonic() - start
-        result, run = self.place.result(*made), self.place.run(*made)
-        write_result(result, run, self._identity(*made), [*self.protocol.columns, "lesion_ml"], seconds)
+    def _steps(self, missing: Sequence[Made]) -> dict[Task, list[Task]]:
+        """What has to be run, and what before it: a test need not hold up the fits that start from what it tests."""
+        steps: dict[Task, list[Task]] = {}
+        for made in missing:
+            before = needs(self.protocol, *made)
+            for step, others in before.items():
+                steps[*made, step] = [(*other, "fit") for other in others if other in missing]
+            if "fit" in before:
+                steps[*made, "test"].append((*made, "fit"))
+        return steps
+
+    def _work(self, task: Task) -> None:
+        name, seed, step = task
+        start = time.monotonic()
+        line = commands(self.protocol, self.size, self.place, name, seed)[step]
+        self.processes.run(line, self.root / "logs" / f"{name}-seed{seed}.log")
+        self._seconds[task] = time.monotonic() - start
+        if step == "test":
+            columns = [*self.protocol.columns, "lesion_ml"]
+            seconds = {key: took for key in ("fit", "test") if (took := self._seconds.get((name, seed, key)))}
+            write_result(
+                self.place.result(name, seed), self.place.run(name, seed), self._identity(name, seed), columns, seconds
+            )
 
     def _prepare(self) -> None:
         """Patients and stores; whoever cannot be prepared for one store is in no part of the split."""

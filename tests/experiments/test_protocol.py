@@ -41,13 +41,13 @@ def test_primary_arms_have_three_seeds_and_start_from_the_base_of_their_seed(pro
         for arm in ("base", "control", "ours"):
             assert protocol.parts[f"{family}-{arm}"].seeds >= 3
         for seed in range(3):
-            assert (f"{family}-base", seed) in needs(protocol, f"{family}-ours", seed)
-    assert needs(protocol, "ldm-base", 2) == [("autoencoder", 0), ("reader", 0)]
+            assert needs(protocol, f"{family}-ours", seed)["fit"] == [(f"{family}-base", seed)]
+    assert needs(protocol, "ldm-base", 2) == {"fit": [("autoencoder", 0)], "test": [("reader", 0)]}
 
 
 def test_ours_and_control_differ_in_their_terms_only(protocol: Protocol) -> None:
     for family in protocol.families:
-        ours, control = (commands(protocol, "small", PLACE, f"{family}-{arm}", 1)[0] for arm in ("ours", "control"))
+        ours, control = (commands(protocol, "small", PLACE, f"{family}-{arm}", 1)["fit"] for arm in ("ours", "control"))
         assert set(control) - set(ours) == {
             "--config=control.yaml",
             f"--trainer.default_root_dir={run(family, 'control')}",
@@ -68,7 +68,7 @@ def test_patients_of_development_and_of_the_table_are_others(protocol: Protocol)
 def test_every_config_of_every_part_is_shipped(protocol: Protocol, size: str) -> None:
     named = set()
     for name in protocol.parts:
-        for line in commands(protocol, size, PLACE, name, 0):
+        for line in commands(protocol, size, PLACE, name, 0).values():
             named |= {word.removeprefix("--config=") for word in find_configs(line) if word.startswith("--config=")}
     own = {str(path) for path in (shipped_configs() / "reproduce" / size).iterdir()}
     assert own <= named, "a config that nobody uses"
@@ -83,7 +83,7 @@ def test_what_a_part_fits_is_a_whole_config(
     protocol: Protocol, size: str, part: str, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        command(*commands(protocol, size, PLACE, part, 0)[0], "--print_config")
+        command(*commands(protocol, size, PLACE, part, 0)["fit"], "--print_config")
     assert stop.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["trainer"]["default_root_dir"] == f"out/runs/{part}-seed0"
@@ -117,10 +117,10 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(protocol: Protocol) -
     for name, ablation in read_ablations(protocol).items():
         varied, judged = ablation.parts(name, protocol)
         first, *others = judged.values()
-        usual = commands(varied, "small", PLACE, first, 0)
+        usual = commands(varied, "small", PLACE, first, 0)["test"]
         for label, part in zip(list(judged)[1:], others, strict=True):
             wanted = {f"--{option}" for option in ablation.variants[label] if "/" not in option}
-            odd = set(commands(varied, "small", PLACE, part, 0)[-1]) - set(usual[-1])
+            odd = set(commands(varied, "small", PLACE, part, 0)["test"]) - set(usual)
             found = {word.split("=")[0] for word in odd}
             assert wanted <= found
             assert wanted or label in ablation.stores
@@ -130,8 +130,8 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(protocol: Protocol) -
 def test_a_variant_of_a_chain_starts_from_its_own_base(protocol: Protocol) -> None:
     ablation = read_ablations(protocol)["prediction"]
     varied, judged = ablation.parts("prediction", protocol)
-    assert needs(varied, judged["x0"], 0)[0] == ("ldm-base~prediction-x0", 0)
-    assert needs(varied, "ldm-base~prediction-x0", 0)[0] == ("autoencoder", 0)
+    assert needs(varied, judged["x0"], 0)["fit"] == [("ldm-base~prediction-x0", 0)]
+    assert needs(varied, "ldm-base~prediction-x0", 0)["fit"] == [("autoencoder", 0)]
 
 
 def test_an_option_can_be_for_one_of_the_refits_alone(protocol: Protocol) -> None:
@@ -139,5 +139,5 @@ def test_an_option_can_be_for_one_of_the_refits_alone(protocol: Protocol) -> Non
     varied, judged = ablation.parts("autoencoder", protocol)
     part = judged["VQ, 8 channels, 1024 codes"]
     option = "--model.init_args.regulariser_weight=1.0"
-    assert option in commands(varied, "small", PLACE, part.replace("ldm-ours", "autoencoder"), 0)[0]
-    assert option not in commands(varied, "small", PLACE, part, 0)[0]
+    assert option in commands(varied, "small", PLACE, part.replace("ldm-ours", "autoencoder"), 0)["fit"]
+    assert option not in commands(varied, "small", PLACE, part, 0)["fit"]

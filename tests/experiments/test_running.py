@@ -37,7 +37,7 @@ def test_a_failure_costs_only_what_needs_it_and_is_told() -> None:
             raise PartFailed("no space")
         done.append(key)
 
-    with pytest.raises(PartFailed, match=r"1 of 5 parts failed, 3 are there:\nours: no space") as failure:
+    with pytest.raises(PartFailed, match=r"1 of 5 steps failed, 3 are done:\nours: no space") as failure:
         run_all(NEEDS, work, 1, lambda: None, "test")
     assert sorted(done) == ["base", "control", "rival"]
     assert "give the same command again" in str(failure.value)
