@@ -121,3 +121,29 @@ def test_a_wrong_value_is_answered_with_its_key_and_what_is_expected_alone(word:
         run(["fit", "--config=posttrain.yaml", word])
     assert "usage:" not in str(refused.value)
     assert len(str(refused.value).splitlines()) <= 6
+
+
+class Trap:
+    """Leaves a file where it was instantiated."""
+
+    def __init__(self, path: str) -> None:
+        Path(path).touch()
+
+
+def test_a_config_cannot_have_a_class_of_its_choice_instantiated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    """Where it may hold anything: a network's arguments."""
+    monkeypatch.chdir(tmp_path)
+    trap = {"class_path": f"{__name__}.Trap", "init_args": {"path": str(tmp_path / "sprung")}}
+    network = {"_class_name": "AutoencoderKL", "scaling_factor": trap}
+    with pytest.raises((ValueError, TypeError)):
+        run(
+            [
+                "fit",
+                "--config=demo/autoencoder.yaml",
+                f"--data.store={store}",
+                f"--model.autoencoder={json.dumps(network)}",
+            ]
+        )
+    assert not (tmp_path / "sprung").exists()
