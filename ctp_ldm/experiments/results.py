@@ -52,7 +52,11 @@ def write_result(
         "device": device(),
         "versions": {"ctp-ldm": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "summary": {key: tested.summary.get(key) for key in ("spec", "segmenter", "samples", "over all slices")},
+        "summary": {
+            **{key: tested.summary.get(key) for key in ("segmenter", "samples", "over all slices")},
+            # Results are compared by targets and grid; sources may differ, and are in the config.
+            "spec": {**tested.summary["spec"], "source": []} if "spec" in tested.summary else None,
+        },
         "config": _config(run),
         "patients": patients,
     }
