@@ -132,10 +132,12 @@ class Study:
 
     def _work(self, task: Task) -> None:
         name, seed, step = task
+        resumed = step == "fit" and self.place.run(name, seed).exists()
         start = time.monotonic()
         line = commands(self.protocol, self.size, self.place, name, seed)[step]
         self.processes.run(line, self.root / "logs" / f"{name}-seed{seed}.log")
-        self._seconds[task] = time.monotonic() - start
+        if not resumed:
+            self._seconds[task] = time.monotonic() - start
         if step == "test":
             columns = [*self.protocol.columns, "lesion_ml"]
             seconds = {key: took for key in ("fit", "test") if (took := self._seconds.get((name, seed, key)))}
