@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from ctp_ldm.report.arms import Arm
 from ctp_ldm.report.runs import TestedRun, read_run
 from ctp_ldm.runs import write_text
 
+BEGUN = "part.json"
 DIGITS = 5
 """Significant digits that are kept of a patient's metric."""
 
@@ -82,14 +83,35 @@ def is_done(path: Path, identity: dict[str, Any]) -> bool:
     """
     if not path.exists():
         return False
-    found = read_result(path)
+    _require_same(read_result(path), identity, path)
+    return True
+
+
+def is_begun(run: Path, identity: dict[str, Any]) -> bool:
+    """Whether a run folder holds the beginning of the part.
+
+    Raises:
+        ResultError: of the part with other settings; it would go on as something that is neither.
+    """
+    path = run / BEGUN
+    if not path.exists():
+        return False
+    _require_same(json.loads(path.read_text()), identity, path)
+    return True
+
+
+def begin(run: Path, identity: dict[str, Any]) -> None:
+    """Note in a run folder which part it is of, before anything is run there."""
+    write_text(run / BEGUN, json.dumps(identity, indent=1, ensure_ascii=False))
+
+
+def _require_same(found: Mapping[str, Any], identity: dict[str, Any], path: Path) -> None:
     odd = [key for key, value in json.loads(json.dumps(identity)).items() if found.get(key) != value]
     if odd:
         raise ResultError(
             f"{path} was made with other settings ({', '.join(odd)}); expected those of the protocol: choose another "
-            "--out, or delete the file and its run folder to have it made again"
+            "--out, or delete the file and the run folder to have it made again"
         )
-    return True
 
 
 def read_arm(name: str, paths: Sequence[Path]) -> Arm:

@@ -12,7 +12,7 @@ from typing import Any
 from ctp_ldm.data import SliceStore
 from ctp_ldm.experiments.parts import Place, Step, commands, needs
 from ctp_ldm.experiments.protocol import Phase, Protocol, Size
-from ctp_ldm.experiments.results import is_done, read_arm, write_result
+from ctp_ldm.experiments.results import begin, is_begun, is_done, read_arm, write_result
 from ctp_ldm.experiments.running import PartFailed, Processes, run_all, stopped_by_signals
 from ctp_ldm.report.arms import Arm
 from ctp_ldm.runs import write_text
@@ -69,10 +69,12 @@ class Study:
 
         Raises:
             PartFailed: some failed; the others are there.
-            ResultError: a part is there that was made with other settings.
+            ResultError: a part is there, or was begun, with other settings.
         """
         plan = self.plan(parts)
         missing = [made for made in plan if not is_done(self.place.result(*made), self._identity(*made))]
+        for made in missing:
+            is_begun(self.place.run(*made), self._identity(*made))
         print(f"{len(plan)} parts, {len(plan) - len(missing)} of them there already: {self.root}", flush=True)
         if not missing:
             return plan
@@ -132,18 +134,19 @@ class Study:
 
     def _work(self, task: Task) -> None:
         name, seed, step = task
-        resumed = step == "fit" and self.place.run(name, seed).exists()
+        identity, run = self._identity(name, seed), self.place.run(name, seed)
+        resumed = is_begun(run, identity)
+        if not resumed:
+            begin(run, identity)
         start = time.monotonic()
         line = commands(self.protocol, self.size, self.place, name, seed)[step]
         self.processes.run(line, self.root / "logs" / f"{name}-seed{seed}.log")
-        if not resumed:
+        if step == "test" or not resumed:
             self._seconds[task] = time.monotonic() - start
         if step == "test":
             columns = [*self.protocol.columns, "lesion_ml"]
             seconds = {key: took for key in ("fit", "test") if (took := self._seconds.get((name, seed, key)))}
-            write_result(
-                self.place.result(name, seed), self.place.run(name, seed), self._identity(name, seed), columns, seconds
-            )
+            write_result(self.place.result(name, seed), run, identity, columns, seconds)
 
     def _prepare(self) -> None:
         """Patients and stores; whoever cannot be prepared for one store is in no part of the split."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctp_ldm.experiments import Protocol, ResultError, Study, read_protocol, write_pages
-from ctp_ldm.experiments.results import is_done, read_result, write_result
+from ctp_ldm.experiments.results import begin, is_begun, is_done, read_result, write_result
 from ctp_ldm.experiments.table import markdown, primary_comparisons
 from experiments.studies import PATIENTS, result, whole
 
@@ -91,6 +91,15 @@ def test_a_part_that_was_made_with_other_settings_is_refused(tmp_path: Path) -> 
     with pytest.raises(ResultError, match=r"made with other settings \(seed\)"):
         is_done(path, {"part": "direct", "seed": 1})
     assert not is_done(tmp_path / "none.json", {})
+
+
+def test_a_run_that_was_begun_with_other_settings_is_refused(tmp_path: Path) -> None:
+    run, identity = tmp_path / "run", {"part": "direct", "commands": [["fit", "--ema=0.99"]]}
+    assert not is_begun(run, identity)
+    begin(run, identity)
+    assert is_begun(run, identity)
+    with pytest.raises(ResultError, match=r"part\.json was made with other settings \(commands\)"):
+        is_begun(run, identity | {"commands": [["fit", "--ema=0.9"]]})
 
 
 def test_a_damaged_result_is_refused_by_name(tmp_path: Path) -> None:
