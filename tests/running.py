@@ -44,7 +44,7 @@ SHIPPED = sorted(
     for path in shipped_configs().rglob("*.yaml")
     if not (name := str(path.relative_to(shipped_configs()))).startswith(("tasks/", "reproduce/"))
 )
-"""All but the tasks, which are no stages, and the study's, which test_experiments.py runs."""
+"""All but the tasks, which are no stages, and the study's, which tests/experiments runs."""
 Command = Callable[..., None]
 
 

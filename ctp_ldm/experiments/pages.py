@@ -8,7 +8,7 @@ from ctp_ldm.experiments.protocol import Ablation
 from ctp_ldm.experiments.results import read_arm
 from ctp_ldm.experiments.study import Study
 from ctp_ldm.experiments.table import ablation_markdown, markdown
-from ctp_ldm.report.arms import Arm, require_comparable
+from ctp_ldm.report.arms import require_comparable
 from ctp_ldm.runs import write_text
 
 DRAWN = ("dice", "hallucinated_ml", "lesion_mae_adc", "brain_mae_adc")
@@ -24,13 +24,16 @@ def write_pages(study: Study) -> tuple[Path, Path]:
     return table, figure
 
 
-def write_ablation(study: Study, name: str, ablation: Ablation, judged: Mapping[str, str]) -> tuple[Path, Path]:
-    """`ablations/<name>.md` and `.png`.
+def write_ablation(study: Study, name: str, ablation: Ablation, judged: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """`ablations/<name>.md` and `.png` of the variants that are there; None without the first of them.
 
     Args:
         judged: label → part, see `Ablation.parts`.
     """
-    arms = [Arm(label, read_arm(part, [study.place.result(part, 0)]).runs) for label, part in judged.items()]
+    paths = {label: study.place.result(part, 0) for label, part in judged.items()}
+    arms = [read_arm(label, [path]) for label, path in paths.items() if path.is_file()]
+    if not paths[next(iter(judged))].is_file():
+        return None
     require_comparable(arms)
     folder = study.root / "ablations"
     table, figure = folder / f"{name}.md", folder / f"{name}.png"

@@ -186,6 +186,7 @@ class Ablation:
         part is only tested anew.
     variants: label → option → value; the first is what the protocol has. `<part>/<option>` is for that refit alone.
     stores: label → store, of variants that see other data.
+    sizes: at which the variants make sense; None for all.
     """
 
     question: str
@@ -193,6 +194,7 @@ class Ablation:
     refits: list[str]
     variants: dict[str, Settings]
     stores: dict[str, str] = field(default_factory=dict)
+    sizes: list[str] | None = None
 
     def parts(self, name: str, protocol: Protocol) -> tuple[Protocol, dict[str, str]]:
         """The protocol with the parts of all variants, one seed each, and label → part that is judged."""

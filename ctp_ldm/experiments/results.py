@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,12 @@ class ResultError(ValueError):
     """A part's JSON is damaged, or of something else than what is asked for."""
 
 
-def write_result(
-    path: Path, run: Path, identity: dict[str, Any], columns: Sequence[str], seconds: dict[str, float]
-) -> None:
+def write_result(path: Path, run: Path, columns: Sequence[str], seconds: dict[str, float]) -> None:
     """Keep what a tested run came to.
 
     Args:
         path: JSON to write.
-        run: folder of the run.
-        identity: of the part: what has to be the same for the file to be taken again.
+        run: folder of the run, of which `begin` has noted what it is.
         columns: metrics to keep, of those that the run has.
         seconds: that its commands took.
     """
@@ -48,10 +44,7 @@ def write_result(
         for case, row in tested.patients[kept].iterrows()
     }
     content = {
-        **identity,
-        "commit": commit(),
-        "device": device(),
-        "versions": {"ctp-ldm": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}},
+        **json.loads((run / BEGUN).read_text()),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "summary": {
             **{key: tested.summary.get(key) for key in ("segmenter", "samples", "over all slices")},
@@ -101,8 +94,10 @@ def is_begun(run: Path, identity: dict[str, Any]) -> bool:
 
 
 def begin(run: Path, identity: dict[str, Any]) -> None:
-    """Note in a run folder which part it is of, before anything is run there."""
-    write_text(run / BEGUN, json.dumps(identity, indent=1, ensure_ascii=False))
+    """Note in a run folder which part it is of, before anything is run there: by which code, and where."""
+    versions = {"ctp-ldm": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}}
+    content = {**identity, "commit": commit(), "device": device(), "versions": versions}
+    write_text(run / BEGUN, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _require_same(found: Mapping[str, Any], identity: dict[str, Any], path: Path) -> None:
@@ -110,7 +105,7 @@ def _require_same(found: Mapping[str, Any], identity: dict[str, Any], path: Path
     if odd:
         raise ResultError(
             f"{path} was made with other settings ({', '.join(odd)}); expected those of the protocol: choose another "
-            "--out, or delete the file and the run folder to have it made again"
+            "--out, or delete the file and the run folder to have it made again (all, where the phantom differs)"
         )
 
 
@@ -124,7 +119,6 @@ def read_arm(name: str, paths: Sequence[Path]) -> Arm:
     return Arm(name, tuple(runs))
 
 
-@cache
 def commit() -> str:
     """Of the checkout that the package is in, with `+changes` where files differ from it; the version without one."""
     folder = Path(__file__).parent
@@ -138,7 +132,7 @@ def commit() -> str:
         if not (root / "ctp_ldm" / "experiments").samefile(folder):
             return __version__
         return git("rev-parse", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "--", ".", "../../configs") else ""
+            "+changes" if git("status", "--porcelain", "--", "..", "../../configs") else ""
         )
     except (OSError, subprocess.CalledProcessError):
         return __version__

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import FrameType
@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from ctp_ldm.signals import StoppedBySignal
 
+ENDING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 Key = TypeVar("Key", bound=Hashable)
 
 
 class PartFailed(ValueError):
-    """A part of many did not end well; the others were made nevertheless."""
+    """Some of many did not end well; the others were made nevertheless."""
 
 
 class Processes:
@@ -74,14 +75,16 @@ class Processes:
             self._leaving = True
             running = list(self._running)
         for process in running:
-            process.send_signal(signal.SIGTERM)
+            # All of its session: workers of phantom and prepare would wait for work for ever.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
         for process in running:
             process.wait()
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 end the block, as Ctrl-C does.
+    """SIGTERM, SIGUSR1 and a lost terminal (SIGHUP) end the block, as Ctrl-C does.
 
     Raises:
         StoppedBySignal
@@ -91,7 +94,7 @@ def stopped_by_signals() -> Iterator[None]:
         asked = signal.Signals(number)
         raise StoppedBySignal(asked, f"{asked.name}: the parts have saved their state; the same command goes on")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, stop) for number in ENDING}
     try:
         yield
     finally:
@@ -106,7 +109,7 @@ def run_all(
 
     Args:
         needs: piece of work → what has to be done before it; the order of the pieces is kept where it can be.
-        work: does a piece; runs in a thread.
+        work: does a piece; runs in a thread. A ValueError or OSError fails this piece, anything else ends all.
         leave: called when the user interrupts, before the threads are waited for.
         title: of the progress bar.
 
@@ -131,7 +134,7 @@ def run_all(
                     key = running.pop(future)
                     bar.update()
                     error = future.exception()
-                    if isinstance(error, PartFailed):
+                    if isinstance(error, ValueError | OSError):
                         failed[key] = str(error)
                     elif error is not None:
                         raise error

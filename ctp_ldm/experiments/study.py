@@ -1,5 +1,6 @@
 """Patients, stores and parts of a phase: from nothing to one JSON for each part."""
 
+import hashlib
 import json
 import os
 import time
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ctp_ldm.configuration import find_configs
 from ctp_ldm.data import SliceStore
 from ctp_ldm.experiments.parts import Place, Step, commands, needs
 from ctp_ldm.experiments.protocol import Phase, Protocol, Size
@@ -106,16 +108,33 @@ class Study:
         return found
 
     def _identity(self, name: str, seed: int) -> dict[str, Any]:
-        patients = self.grid.final if self.phase == "final" else self.grid.development
+        """What has to be the same for a part to be the same, and so all that it starts from."""
         lines = commands(self.protocol, self.size, self.place, name, seed)
+        before = {other for others in needs(self.protocol, name, seed).values() for other in others}
         return {
             "part": name,
             "seed": seed,
             "size": self.size,
             "phase": self.phase,
-            "phantom": {"preset": self.grid.preset, **asdict(patients)},
+            "phantom": self._patients(),
             "commands": [self._portable(line) for line in lines.values()],
+            "configs": _digests(word for line in lines.values() for word in line),
+            "needs": {f"{other}-seed{n}": self._digest(other, n) for other, n in sorted(before)},
         }
+
+    def _digest(self, name: str, seed: int) -> str:
+        if (name, seed) not in self._known:
+            content = json.dumps(self._identity(name, seed), sort_keys=True)
+            self._known[name, seed] = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return self._known[name, seed]
+
+    @cached_property
+    def _known(self) -> dict[Made, str]:
+        return {}
+
+    def _patients(self) -> dict[str, Any]:
+        patients = self.grid.final if self.phase == "final" else self.grid.development
+        return {"preset": self.grid.preset, **asdict(patients)}
 
     def _portable(self, line: Sequence[str]) -> list[str]:
         """Without the folder that somebody chose."""
@@ -144,28 +163,29 @@ class Study:
         if step == "test" or not resumed:
             self._seconds[task] = time.monotonic() - start
         if step == "test":
-            columns = [*self.protocol.columns, "lesion_ml"]
             seconds = {key: took for key in ("fit", "test") if (took := self._seconds.get((name, seed, key)))}
-            write_result(self.place.result(name, seed), run, identity, columns, seconds)
+            write_result(self.place.result(name, seed), run, self.protocol.columns, seconds)
 
     def _prepare(self) -> None:
-        """Patients and stores; whoever cannot be prepared for one store is in no part of the split."""
-        if self.place.split.is_file():
+        """Patients and stores; whoever cannot be prepared for one store is in no part of the split.
+
+        Raises:
+            ResultError: those that are there are others.
+        """
+        lines = self._data_commands()
+        identity = {
+            "phantom": self._patients(),
+            "commands": [self._portable(line) for line in lines.values()],
+            "configs": _digests(word for line in lines.values() for word in line),
+        }
+        if is_begun(self.root, identity) and self.place.split.is_file():
             return
-        patients = self.grid.final if self.phase == "final" else self.grid.development
-        workers = f"--workers={os.cpu_count() or 1}"
-        grid = [f"--data.spacing={self.grid.spacing}", f"--data.size={json.dumps(list(self.grid.size))}"]
-        phantom = [f"--preset={self.grid.preset}", f"--seed={patients.seed}", f"--parts={json.dumps(patients.parts)}"]
-        lines = {"phantom": ["phantom", str(self.place.tree), *phantom, workers]}
-        for name, tasks in self.protocol.stores.items():
-            configs = [f"--config={config}" for config in ("diffusion.yaml", *tasks)]
-            source, store = str(self.place.tree), str(self.place.store(name))
-            lines[f"store-{name}"] = ["prepare", source, store, *configs, *grid, "--skip-invalid", workers]
+        begin(self.root, identity)
         for name, line in lines.items():
             log = self.root / "logs" / f"{name}.log"
             print(f"{name}: ctp-ldm {' '.join(line)}\n  output: {log}", flush=True)
             try:
-                self.processes.run(line, log)
+                self.processes.run([*line, f"--workers={os.cpu_count() or 1}"], log)
             except BaseException:
                 self.processes.leave()
                 raise
@@ -173,7 +193,29 @@ class Study:
         parts = json.loads((self.place.tree / "split.json").read_text())
         kept = {part: [name for name in names if name in usable] for part, names in parts.items()}
         if empty := [part for part, names in kept.items() if not names]:
-            raise PartFailed(
-                f"no patient that can be prepared is left for {' and '.join(empty)}; see {self.root / 'logs'}"
-            )
+            logs = self.root / "logs"
+            raise PartFailed(f"no patient that can be prepared is left for {' and '.join(empty)}; see {logs}")
         write_text(self.place.split, json.dumps(kept, indent=1))
+
+    def _data_commands(self) -> dict[str, list[str]]:
+        patients = self._patients()
+        grid = [f"--data.spacing={self.grid.spacing}", f"--data.size={json.dumps(list(self.grid.size))}"]
+        options = [
+            f"--preset={patients['preset']}",
+            f"--seed={patients['seed']}",
+            f"--parts={json.dumps(patients['parts'])}",
+        ]
+        lines = {"phantom": ["phantom", str(self.place.tree), *options]}
+        for name, tasks in self.protocol.stores.items():
+            configs = [f"--config={config}" for config in ("diffusion.yaml", *tasks)]
+            source, store = str(self.place.tree), str(self.place.store(name))
+            lines[f"store-{name}"] = ["prepare", source, store, *configs, *grid, "--skip-invalid"]
+        return lines
+
+
+def _digests(words: Iterable[str]) -> dict[str, str]:
+    """Config → what its text is, of the words of a command line."""
+    names = sorted({word.removeprefix("--config=") for word in words if word.startswith("--config=")})
+    found = find_configs([f"--config={name}" for name in names])
+    paths = [Path(word.removeprefix("--config=")) for word in found]
+    return {n: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for n, path in zip(names, paths, strict=True)}

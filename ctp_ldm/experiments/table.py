@@ -11,6 +11,8 @@ from ctp_ldm.report.differences import interval
 from ctp_ldm.report.wording import NONE, p_value, value, with_interval
 
 REALISM = "Fréchet distance, the reader's features ↓"
+LEVEL = 0.05
+"""Of the adjusted tests of superiority."""
 MORE_DECIMALS = 1
 """Of differences, which are smaller than what they are differences of."""
 
@@ -50,8 +52,8 @@ def primary_comparisons(protocol: Protocol, arms: Sequence[Arm]) -> list[Compari
     adjusted = holm(tests)
     for family, pair in pairs.items():
         for column in primary.superior:
-            change = difference(column, *pair)
-            found.append(Comparison(family, column, change, adjusted[f"{family} {column}"], is_better(column, change)))
+            change, p = difference(column, *pair), adjusted[f"{family} {column}"]
+            found.append(Comparison(family, column, change, p, is_better(column, change) and p <= LEVEL))
         for column, margin in primary.no_worse.items():
             change = difference(column, *pair)
             kept = no_worse(change, margin, describe(column).better == "higher")
@@ -77,7 +79,7 @@ def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
         f"{len(arms[0].patients)} test patients; mean [95 % bootstrap interval over patients], seeds averaged per "
         "patient. Simulated patients: synthetic images, for research use.",
         "## Ours against its control",
-        _primary(protocol, comparisons),
+        _primary(protocol, comparisons, arms),
         "\n\n".join(f"**{protocol.families[f].title}.** {_verdict(protocol, f, comparisons, arms)}"
                     for f in protocol.families if any(c.family == f for c in comparisons)),
         "## Who is better than ours",
@@ -89,16 +91,30 @@ def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _primary(protocol: Protocol, comparisons: Sequence[Comparison]) -> str:
-    lines = [["family", "metric", "ours − control", "p (Holm)", "asked for", "holds"]]
+def _primary(protocol: Protocol, comparisons: Sequence[Comparison], arms: Sequence[Arm]) -> str:
+    by_name = {arm.name: arm for arm in arms}
+    lines = [["family", "metric", "ours − control", "of each seed", "p (Holm)", "asked for", "holds"]]
     for c in comparisons:
         metric = describe(c.column)
         asked = "better" if c.p is not None else f"no worse by {protocol.primary.no_worse[c.column]:g}"
         p = "" if c.p is None else p_value(c.p)
         change = with_interval(c.difference, metric.decimals + MORE_DECIMALS)
         title = protocol.families[c.family].title
-        lines.append([title, heading(metric), change, p, asked, "yes" if c.holds else "no"])
+        ours, control = (by_name[f"{c.family}-{arm}"] for arm in (protocol.primary.ours, protocol.primary.control))
+        seeds = _of_each_seed(c.column, ours, control, metric.decimals + MORE_DECIMALS)
+        lines.append([title, heading(metric), change, seeds, p, asked, "yes" if c.holds else "no"])
     return _grid(lines)
+
+
+def _of_each_seed(column: str, ours: Arm, theirs: Arm, decimals: int) -> str:
+    """Differences of the mean over patients; said where the arms do not have the same seeds."""
+    ours_of, theirs_of = (
+        {run.folder.name.rpartition("-")[2]: float(run.patients[column].mean()) for run in arm.runs}
+        for arm in (ours, theirs)
+    )
+    common = [seed for seed in ours_of if seed in theirs_of]
+    told = ", ".join(value(ours_of[seed] - theirs_of[seed], decimals) for seed in common)
+    return told if len(common) == len(ours_of) == len(theirs_of) else f"{told} (incomplete)"
 
 
 def _verdict(protocol: Protocol, family: str, comparisons: Sequence[Comparison], arms: Sequence[Arm]) -> str:

@@ -1,18 +1,23 @@
 """What is declared before anything is run."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from running import Command
+from samples import SPEC
 
+from ctp_ldm.cli import run
 from ctp_ldm.configuration import find_configs, shipped_configs
 from ctp_ldm.experiments import Protocol, ProtocolError, read_ablations, read_protocol
 from ctp_ldm.experiments.parts import Place, commands, needs
+from ctp_ldm.modules import LatentDiffusionModule
 
 PROTOCOL = shipped_configs() / "reproduce" / "protocol.yaml"
 PLACE = Place(Path("out"))
-WHOLE = ["autoencoder", "direct", "pixel-regression", "palette", "pix2pix", "oracle", "bridge-base", "one-step-image"]
+STAGES = ["autoencoder", "reader", "ldm-base", "ldm-ours", "pix2pix", "palette"]
+WHOLE = [*STAGES, "direct", "pixel-regression", "oracle", "one-step-base", "bridge-ours"]
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +50,15 @@ def test_primary_arms_have_three_seeds_and_start_from_the_base_of_their_seed(pro
     assert needs(protocol, "ldm-base", 2) == {"fit": [("autoencoder", 0)], "test": [("reader", 0)]}
 
 
-def test_ours_and_control_differ_in_their_terms_only(protocol: Protocol) -> None:
+def test_ours_and_control_differ_in_their_objective_only(protocol: Protocol) -> None:
     for family in protocol.families:
         ours, control = (commands(protocol, "small", PLACE, f"{family}-{arm}", 1)["fit"] for arm in ("ours", "control"))
-        assert set(control) - set(ours) == {
-            "--config=control.yaml",
-            f"--trainer.default_root_dir={run(family, 'control')}",
-        }
-        assert set(ours) - set(control) == {f"--trainer.default_root_dir={run(family, 'ours')}"}
+        assert set(control) - set(ours) == {"--config=control.yaml", root_dir(f"{family}-control")}
+        assert set(ours) - set(control) == {root_dir(f"{family}-ours")}
 
 
-def run(family: str, arm: str) -> str:
-    return f"out/runs/{family}-{arm}-seed1"
+def root_dir(part: str) -> str:
+    return f"--trainer.default_root_dir=out/runs/{part}-seed1"
 
 
 def test_patients_of_development_and_of_the_table_are_others(protocol: Protocol) -> None:
@@ -74,22 +76,46 @@ def test_every_config_of_every_part_is_shipped(protocol: Protocol, size: str) ->
     assert own <= named, "a config that nobody uses"
 
 
-@pytest.mark.parametrize("size", ["small", "standard"])
-@pytest.mark.parametrize(
-    "part",
-    ["autoencoder", "direct", "pixel-regression", "palette", "pix2pix", "oracle", "bridge-base", "one-step-image"],
-)
-def test_what_a_part_fits_is_a_whole_config(
-    protocol: Protocol, size: str, part: str, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
+def printed(line: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The whole config of a command line."""
+    capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        command(*commands(protocol, size, PLACE, part, 0)["fit"], "--print_config")
+        run([*line, "--print_config"])
     assert stop.value.code == 0
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["trainer"]["default_root_dir"] == f"out/runs/{part}-seed0"
-    schedule = printed["model"]["init_args"]["lr_scheduler"]["init_args"]
-    assert schedule["total_steps"] == printed["trainer"]["max_steps"], "the learning rate ends with the run"
-    assert printed["trainer"]["max_steps"] % printed["trainer"]["val_check_interval"] == 0
+    return dict(yaml.safe_load(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize(("size", "part"), [*(("small", part) for part in WHOLE), *(("standard", p) for p in STAGES)])
+def test_what_a_part_fits_is_a_whole_config(
+    protocol: Protocol, size: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = printed(commands(protocol, size, PLACE, part, 0)["fit"], capsys)
+    assert config["trainer"]["default_root_dir"] == f"out/runs/{part}-seed0"
+    schedule = config["model"]["init_args"]["lr_scheduler"]["init_args"]
+    assert schedule["total_steps"] == config["trainer"]["max_steps"], "the learning rate ends with the run"
+    assert config["trainer"]["max_steps"] % config["trainer"]["val_check_interval"] == 0
+
+
+@pytest.mark.parametrize("family", ["ldm", "one-step", "bridge"])
+def test_arms_are_what_they_are_called_in_every_family(
+    protocol: Protocol, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """jsonargparse merges lists of terms item by item: what an arm leaves open would be another arm's."""
+    arms = {
+        arm: printed(commands(protocol, "small", PLACE, f"{family}-{arm}", 0)["fit"], capsys)["model"]["init_args"]
+        for arm in ("ours", "control", "image", "published", "latent-lesion")
+    }
+    terms = {arm: [term["init_args"] for term in found["terms"] or []] for arm, found in arms.items()}
+    assert [term["region"] for term in terms["ours"]] == ["brain", "lesion"]
+    assert [term["region"] for term in terms["image"]] == ["brain"]
+    assert terms["control"] == terms["latent-lesion"] == []
+    assert arms["control"]["latent_weight"] == arms["latent-lesion"]["latent_weight"] == 1
+    assert arms["latent-lesion"]["lesion_weight"] > 0
+    assert arms["published"]["decoded_target"] == "reconstruction"
+    published = [(t["region"], t["weight"], t["per"], t["power"], t["channel_weights"]) for t in terms["published"]]
+    assert published == [("image", 0.02, "brain", 2, None), ("lesion", 0.04, "region", 2, None)]
+    for key in ("scheduler", "noise", "timestep_range", "steps", "optimizer", "lr_scheduler"):
+        assert all(found[key] == arms["ours"][key] for found in arms.values()), key
 
 
 @pytest.mark.parametrize(
@@ -141,3 +167,21 @@ def test_an_option_can_be_for_one_of_the_refits_alone(protocol: Protocol) -> Non
     option = "--model.init_args.regulariser_weight=1.0"
     assert option in commands(varied, "small", PLACE, part.replace("ldm-ours", "autoencoder"), 0)["fit"]
     assert option not in commands(varied, "small", PLACE, part, 0)["fit"]
+
+
+@pytest.mark.parametrize("name", ["weighting", "prediction", "sampler", "autoencoder"])
+def test_networks_and_schedules_of_variants_can_be_built_on_the_studys_grid(
+    protocol: Protocol, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a variant that is only tested anew is one of the same model."""
+    ablation = read_ablations(protocol)[name]
+    varied, judged = ablation.parts(name, protocol)
+    size = protocol.sizes["small"]
+    spec = replace(SPEC, spacing=size.spacing, size=tuple(size.size)).to_plain()
+    built = []
+    for part in judged.values():
+        given = printed(commands(varied, "small", PLACE, part, 0)["test"], capsys)["model"]["init_args"]
+        kept = ("autoencoder", "denoiser", "scheduler", "steps", "noise", "timestep_range", "min_snr_gamma")
+        built.append(LatentDiffusionModule(spec, **{key: given[key] for key in kept}))
+    if not ablation.refits:
+        assert all(module.process.same_as(built[0].process) for module in built)

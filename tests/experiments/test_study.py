@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -70,6 +71,26 @@ def test_the_plan_makes_first_seeds_first_and_every_start_before_it_is_needed() 
     plan = Study(protocol, "small", "final", Path("out")).plan(["one-step-ours"])
     assert plan[:4] == [("autoencoder", 0), ("reader", 0), ("one-step-base", 0), ("one-step-ours", 0)]
     assert [seed for _, seed in plan] == sorted(seed for _, seed in plan)
+
+
+def test_another_config_is_another_part_and_so_is_what_starts_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A config of one's own of a shipped name goes before the shipped one."""
+    monkeypatch.chdir(tmp_path)
+    before = {name: identity(name) for name in ("ldm-base", "ldm-ours", "direct")}
+    own = tmp_path / "reproduce" / "small" / "diffusion.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text((shipped_configs() / "reproduce" / "small" / "diffusion.yaml").read_text() + "# longer\n")
+    after = {name: identity(name) for name in before}
+    assert after["ldm-base"]["configs"] != before["ldm-base"]["configs"]
+    assert after["ldm-ours"]["configs"] == before["ldm-ours"]["configs"]
+    assert after["ldm-ours"]["needs"] != before["ldm-ours"]["needs"]
+    assert after["direct"] == before["direct"]
+
+
+def identity(name: str) -> dict[str, Any]:
+    return Study(read_protocol(), "small", "final", Path("out"))._identity(name, 0)
 
 
 def test_unknown_names_are_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,32 @@ def test_the_p_values_are_adjusted_for_all_families(protocol: Protocol, tmp_path
     assert min(tested) == pytest.approx(len(tested) * 2e-4, rel=0.01), "10 000 random signs, times six"
 
 
+def test_an_interval_beside_zero_is_not_enough_where_the_adjusted_test_fails(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    """Of the six tests, one with p a little below 0.05."""
+    whole(tmp_path, protocol)
+    for seed in range(3):
+        result(tmp_path, "ldm-ours", seed, noise=1.0, dice=0.036)
+    found = {(c.family, c.column): c for c in primary_comparisons(protocol, study(protocol, tmp_path).arms())}
+    chance = found["ldm", "dice"]
+    assert chance.difference.low > 0
+    assert chance.p is not None
+    assert chance.p > 0.05
+    assert not chance.holds
+
+
+def test_differences_of_each_seed_are_shown_and_missing_ones_told(protocol: Protocol, tmp_path: Path) -> None:
+    whole(tmp_path, protocol)
+    for seed, shift in enumerate((0.1, 0.2, 0.3)):
+        result(tmp_path, "ldm-ours", seed, noise=0.0, dice=shift)
+        result(tmp_path, "ldm-control", seed, noise=0.0)
+    text = markdown(protocol, study(protocol, tmp_path).arms())
+    assert "| 0.1000, 0.2000, 0.3000 |" in text
+    (tmp_path / "parts" / "ldm-ours-seed2.json").unlink()
+    assert "| 0.1000, 0.2000 (incomplete) |" in markdown(protocol, study(protocol, tmp_path).arms())
+
+
 def test_a_rival_that_is_better_is_named_and_a_ceiling_is_not(protocol: Protocol, tmp_path: Path) -> None:
     whole(tmp_path, protocol)
     result(tmp_path, "direct", dice=0.2, hallucinated_ml=3.0)
@@ -115,7 +141,8 @@ def test_a_result_keeps_what_was_asked_for_and_where_it_was_made(tmp_path: Path)
     (run / "test" / "patients.csv").write_text("case,dice,ssim_adc\na,0.123456789,0.5\nb,,0.25\n")
     (run / "test" / "summary.json").write_text(json.dumps({"samples": 1, "segmenter": None}))
     (run / "fit.yaml").write_text("seed_everything: 3\n")
-    write_result(tmp_path / "x.json", run, {"part": "x"}, ["dice", "lesion_ml"], {"fit": 1.26})
+    begin(run, {"part": "x"})
+    write_result(tmp_path / "x.json", run, ["dice", "lesion_ml"], {"fit": 1.26})
     found = read_result(tmp_path / "x.json")
     assert found["patients"] == {"a": {"dice": 0.12346}, "b": {"dice": None}}
     assert found["config"] == {"seed_everything": 3}
