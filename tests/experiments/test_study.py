@@ -15,7 +15,6 @@ from ctp_ldm.experiments import Study, read_protocol
 SHORT = {
     "trainer.max_steps": 2,
     "trainer.val_check_interval": 1,
-    "trainer.callbacks": None,
     "model.init_args.lr_scheduler": None,
 }
 
