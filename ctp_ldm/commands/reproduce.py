@@ -20,6 +20,7 @@ def reproduce(
     out: Path = OUT,
     size: SizeName | None = None,
     parts: list[str] | None = None,
+    seeds: int | None = None,
     patients: Literal["final", "development"] = "final",
     jobs: int | None = None,
     protocol: Path | None = None,
@@ -34,6 +35,7 @@ def reproduce(
         out: folder of everything.
         size: small (two CPU cores) or standard (one GPU); what the machine can do unless given.
         parts: only these, and what they start from.
+        seeds: only the first of each part's.
         patients: those of the table, or those that decisions are made on.
         jobs: parts that run side by side.
         protocol: a study of your own, in the form of the shipped one.
@@ -45,9 +47,10 @@ def reproduce(
         raise ValueError(f"--parts {', '.join(unknown)}; expected some of {', '.join(declared.parts)}")
     if size not in declared.sizes:
         raise ValueError(f"--size {size}; the protocol has {', '.join(declared.sizes)}")
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"--jobs {jobs}; expected 1 or more")
-    study = Study(declared, size, patients, out / size / patients, jobs)
+    for name, number in (("jobs", jobs), ("seeds", seeds)):
+        if number is not None and number < 1:
+            raise ValueError(f"--{name} {number}; expected 1 or more")
+    study = Study(declared, size, patients, out / size / patients, jobs, seeds)
     if not table_only:
         study.make(parts or declared.parts)
     elif not study.arms():

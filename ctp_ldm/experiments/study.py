@@ -31,6 +31,7 @@ class Study:
     root: folder of everything; runs resume where they were when the same command is given again.
     phase: "development" for decisions, "final" for the table.
     jobs: parts side by side; None for the size's own number.
+    seeds: make the first of them only; None for all.
     """
 
     protocol: Protocol
@@ -38,6 +39,7 @@ class Study:
     phase: Phase
     root: Path
     jobs: int | None = None
+    seeds: int | None = None
 
     @property
     def place(self) -> Place:
@@ -88,7 +90,8 @@ class Study:
     def plan(self, parts: Iterable[str]) -> list[Made]:
         """Parts with their seeds and all that they need, first seeds first."""
         wanted: set[Made] = set()
-        open_ = [(name, seed) for name in parts for seed in range(self.protocol.parts[name].seeds)]
+        seeds = {name: range(self.protocol.parts[name].seeds)[: self.seeds] for name in parts}
+        open_ = [(name, seed) for name, some in seeds.items() for seed in some]
         while open_:
             made = open_.pop()
             if made not in wanted:

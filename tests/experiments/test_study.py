@@ -70,6 +70,9 @@ def test_the_plan_makes_first_seeds_first_and_every_start_before_it_is_needed() 
     plan = Study(protocol, "small", "final", Path("out")).plan(["one-step-ours"])
     assert plan[:4] == [("autoencoder", 0), ("reader", 0), ("one-step-base", 0), ("one-step-ours", 0)]
     assert [seed for _, seed in plan] == sorted(seed for _, seed in plan)
+    assert {seed for _, seed in plan} == {0, 1, 2}
+    first = Study(protocol, "small", "final", Path("out"), seeds=1).plan(["one-step-ours"])
+    assert first == [made for made in plan if made[1] == 0]
 
 
 def test_another_config_is_another_part_and_so_is_what_starts_from_it(
