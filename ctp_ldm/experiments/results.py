@@ -37,7 +37,7 @@ def write_result(path: Path, run: Path, columns: Sequence[str], seconds: dict[st
         columns: metrics to keep, of those that the run has.
         seconds: that its commands took.
     """
-    tested = read_run(run)
+    tested, config = read_run(run), _config(run)
     kept = [column for column in columns if column in tested.patients]
     patients = {
         str(case): {column: _rounded(value) for column, value in row.items()}
@@ -45,13 +45,14 @@ def write_result(path: Path, run: Path, columns: Sequence[str], seconds: dict[st
     }
     content = {
         **json.loads((run / BEGUN).read_text()),
+        "device": device(config["trainer"]["accelerator"]),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "summary": {
             **{key: tested.summary.get(key) for key in ("segmenter", "samples", "over all slices")},
             # Results are compared by targets and grid; sources may differ, and are in the config.
             "spec": {**tested.summary["spec"], "source": []} if "spec" in tested.summary else None,
         },
-        "config": _config(run),
+        "config": config,
         "patients": patients,
     }
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
@@ -94,9 +95,9 @@ def is_begun(run: Path, identity: dict[str, Any]) -> bool:
 
 
 def begin(run: Path, identity: dict[str, Any]) -> None:
-    """Note in a run folder which part it is of, before anything is run there: by which code, and where."""
+    """Note in a run folder which part it is of, before anything is run there, and by which code."""
     versions = {"ctp-ldm": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}}
-    content = {**identity, "commit": commit(), "device": device(), "versions": versions}
+    content = {**identity, "commit": commit(), "versions": versions}
     write_text(run / BEGUN, json.dumps(content, indent=1, ensure_ascii=False))
 
 
@@ -138,9 +139,9 @@ def commit() -> str:
         return __version__
 
 
-def device() -> str:
-    """What computed it."""
-    if torch.cuda.is_available():
+def device(accelerator: str) -> str:
+    """What computes with this setting of the trainer."""
+    if accelerator != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
