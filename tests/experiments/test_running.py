@@ -64,8 +64,10 @@ def test_a_command_that_fails_is_told_with_the_end_of_its_log(tmp_path: Path) ->
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_ends_the_processes_that_run(tmp_path: Path, asked: signal.Signals) -> None:
     script = (
-        "import sys\n"
+        "import signal, sys\n"
         "from pathlib import Path\n"
+        # A shell that runs this in the background has SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from ctp_ldm.experiments.running import Processes, run_all, stopped_by_signals\n"
         "processes = Processes(1)\n"
         "def work(key):\n"
@@ -75,13 +77,22 @@ def test_interrupting_ends_the_processes_that_run(tmp_path: Path, asked: signal.
     )
     tree = tmp_path / "tree"
     study = subprocess.Popen([sys.executable, "-c", script, str(tree)], stderr=subprocess.PIPE)
-    for _ in range(600):
-        if tree.exists():
-            break
-        time.sleep(0.1)
-    assert tree.is_dir(), "the process never ran"
-    study.send_signal(asked)
-    study.communicate(timeout=60)
-    assert study.returncode != 0
-    left = subprocess.run(["pgrep", "-f", f"ctp_ldm phantom {tree}"], capture_output=True, text=True, check=False)
-    assert left.stdout == "", "a process is left"
+    try:
+        for _ in range(1800):
+            if tree.exists():
+                break
+            time.sleep(0.1)
+        assert tree.is_dir(), "the process never ran"
+        (leader,) = found("-f", f"ctp_ldm phantom {tree}")
+        study.send_signal(asked)
+        study.communicate(timeout=120)
+        assert study.returncode != 0
+        assert found("-s", leader) == [], "a process of its session is left, such as a worker"
+    finally:
+        study.kill()
+        subprocess.run(["pkill", "-9", "-f", f"ctp_ldm phantom {tree}"], check=False)
+
+
+def found(*arguments: str) -> list[str]:
+    """Process numbers."""
+    return subprocess.run(["pgrep", *arguments], capture_output=True, text=True, check=False).stdout.split()
