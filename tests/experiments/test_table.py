@@ -37,7 +37,7 @@ def test_a_real_gain_holds_and_an_absent_one_does_not(protocol: Protocol, tmp_pa
 
 
 def test_a_gain_by_painting_more_fails_the_margin(protocol: Protocol, tmp_path: Path) -> None:
-    whole(tmp_path, protocol, ldm={**BETTER, "hallucinated_ml": 1.5})
+    whole(tmp_path, protocol, ldm={**BETTER, "hallucinated_ml": protocol.primary.no_worse["hallucinated_ml"] + 1})
     text = markdown(protocol, study(protocol, tmp_path).arms())
     verdict = next(line for line in text.splitlines() if line.startswith("**conditional LDM.**"))
     assert "Does not hold: Hallucinated volume." in verdict
