@@ -37,7 +37,7 @@ reproduce: $(STAMP)  ## make or resume the table that the claims come from, into
 	$(BIN)/ctp-ldm reproduce
 
 ablate: $(STAMP)  ## vary one choice of that study, such as ARM=weights; without ARM, list them
-	$(BIN)/ctp-ldm ablate '$(or $(ARM),?)'
+	$(BIN)/ctp-ldm ablate '$(or $(ARM),list)'
 
 test: $(STAMP)  ## run the tests that take seconds
 	$(PYTEST)

@@ -12,7 +12,7 @@ def ablate(
     """Vary one choice of the study, on the patients of development; configs/reproduce/ablations.yaml says which.
 
     Args:
-        arm: name of the choice, such as weights; a name that there is not lists all.
+        arm: name of the choice, such as weights; list says which there are.
         out: folder of everything; results lie in OUT/SIZE/development/ablations.
         size: small (two CPU cores) or standard (one GPU); what the machine can do unless given.
         jobs: variants that run side by side.
@@ -20,8 +20,11 @@ def ablate(
     """
     protocol, size = read_protocol(), size or default_size()
     ablations = read_ablations(protocol)
+    listing = "\n".join(f"  {name:16} {ablation.question}" for name, ablation in ablations.items())
+    if arm == "list":
+        print(listing)
+        return
     if arm not in ablations:
-        listing = "\n".join(f"  {name:16} {ablation.question}" for name, ablation in ablations.items())
         raise ValueError(f"{arm} is no choice of ablations.yaml; expected one of\n{listing}")
     ablation = ablations[arm]
     if ablation.sizes is not None and size not in ablation.sizes:

@@ -95,6 +95,11 @@ def identity(name: str) -> dict[str, Any]:
     return Study(read_protocol(), "small", "final", Path("out"))._identity(name, 0)
 
 
+def test_the_choices_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["ablate", "list"])
+    assert "  weights          How strong should both decoded terms be" in capsys.readouterr().out
+
+
 def test_unknown_names_are_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"--parts theirs; expected some of autoencoder, reader"):
