@@ -114,7 +114,7 @@ def run_all(
         title: of the progress bar.
 
     Raises:
-        PartFailed: naming every piece that failed, and those that needed it, once all others are done.
+        PartFailed: naming every piece that failed, once all that does not need them is done.
     """
     order = TopologicalSorter(needs)
     order.prepare()
