@@ -44,8 +44,8 @@ test: $(STAMP)  ## run the tests that take seconds
 
 test-slow: $(STAMP)  ## run the tests that take minutes
 	@# pytest says 5 where it found no test: none is slow.
-	@# One after the other: a full-size network takes most of 16 GB.
-	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ]
+	@# By group: full-size networks, each of which takes most of 16 GB, wait for one another.
+	$(PYTEST) -m slow --dist loadgroup || [ $$? -eq 5 ]
 
 check: $(STAMP)  ## lint, formatting, types and the direction of imports
 	$(BIN)/ruff check .

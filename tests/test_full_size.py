@@ -18,6 +18,7 @@ STAGES = {
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("memory")  # one after the other, whatever runs beside them
 @pytest.mark.parametrize("name", STAGES)
 def test_one_step_of_the_full_size_network_changes_its_weights(name: str) -> None:
     config = yaml.safe_load((shipped_configs() / f"{name}.yaml").read_text())
