@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from ctp_ldm import __version__
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.sample import Sample, Synthesis
+from ctp_ldm.writing import whole_file
 
 NOTICE = "synthetic, for research use"
 
@@ -104,18 +105,16 @@ class NIfTIWriter(BasePredictionWriter):
             volume.header.set_xyzt_units("mm")
             volume.header["descrip"] = NOTICE.encode()
             path = folder / f"{case}_desc-{name}.nii.gz"
-            partial = path.with_name(f".{path.name}")
-            nib.save(volume, partial)
-            sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-            channel = name.partition("_")[2]
-            _write_json(sidecar, {**self._provenance, "Case": case, "Channel": channel, "Units": unit})
-            partial.replace(path)
+            with whole_file(path) as partial:
+                nib.save(volume, partial)
+                sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+                channel = name.partition("_")[2]
+                _write_json(sidecar, {**self._provenance, "Case": case, "Channel": channel, "Units": unit})
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _sha256(path: Path) -> str:

@@ -4,9 +4,10 @@ import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
-from uuid import uuid4
 
 import numpy as np
+
+from ctp_ldm.writing import whole_file
 
 
 class VolumesError(ValueError):
@@ -56,15 +57,10 @@ class PatientVolumes:
     def save(self, path: Path) -> None:
         """Write an `.npz`, images in half precision; the file appears whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        # With more processes than patients two of them evaluate the same one.
-        partial = path.with_name(f".{path.stem}.{uuid4().hex}.npz")
         present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         half = {k: v.astype(np.float16) if _is_image(v) else np.asarray(v) for k, v in present.items()}
-        try:
+        with whole_file(path) as partial:
             np.savez_compressed(partial, **half)  # type: ignore[arg-type]  # the stubs take any keyword for allow_pickle
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -3,10 +3,10 @@
 import json
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from ctp_ldm import __version__
+from ctp_ldm.writing import whole_file
 
 MANIFEST = "report.json"
 MAKER = "ctp-ldm report"
@@ -51,14 +51,11 @@ class ReportFolder:
         """
         data = content.encode() if isinstance(content, str) else content
         place = self.path / name
-        partial = place.with_name(f".{place.name}.partial")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
-            partial.replace(place)
+            with whole_file(place) as partial:
+                partial.write_bytes(data)
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
             raise ReportFolderError(
                 f"{place} could not be written ({error}); make space or name another --out, then repeat the command"
             ) from error

@@ -145,7 +145,8 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(protocol: Protocol) -
         first, *others = judged.values()
         usual = commands(varied, "small", PLACE, first, 0)["test"]
         for label, part in zip(list(judged)[1:], others, strict=True):
-            wanted = {f"--{option}" for option in ablation.variants[label] if "/" not in option}
+            options = (option.removeprefix(f"{ablation.part}/") for option in ablation.variants[label])
+            wanted = {f"--{option}" for option in options if "/" not in option}
             odd = set(commands(varied, "small", PLACE, part, 0)["test"]) - set(usual)
             found = {word.split("=")[0] for word in odd}
             assert wanted <= found
