@@ -166,12 +166,8 @@ def trainer(folder: Path, **settings: Any) -> L.Trainer:
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    return L.Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        devices=1,
-        **{**quiet, "num_sanity_val_steps": 0, "limit_val_batches": 0, "max_steps": 2, **settings},
-    )
+    small = {"accelerator": "cpu", "devices": 1, "num_sanity_val_steps": 0, "limit_val_batches": 0, "max_steps": 2}
+    return L.Trainer(default_root_dir=folder, **{**quiet, **small, **settings})
 
 
 def optimizer(lr: float) -> Callable[..., torch.optim.Optimizer]:
