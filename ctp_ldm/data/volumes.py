@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from ctp_ldm.data.faults import DataFault
 from ctp_ldm.geometry import to_ras
 
 GRID_TOLERANCE_MM = 1e-3
+DEFLATE_RATIO = 1032
+"""At most so many bytes come of one compressed byte (zlib's technical details)."""
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 # What nibabel and numpy raise for damaged headers, truncated data, absurd dimensions and colours instead of numbers.
 _UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, TypeError, MemoryError, zlib.error)
@@ -65,6 +68,7 @@ def read_volume(
         raise DataFault(f"{path} is missing")
     try:
         image = cast(nib.nifti1.Nifti1Image, nib.load(path))
+        _require_possible_size(path, image)
         values = np.asarray(image.dataobj, dtype=np.float32)
     except _UNREADABLE as error:
         raise DataFault(f"{path} cannot be read as NIfTI ({error!r}); replace the file") from error
@@ -92,6 +96,14 @@ def read_volume(
             else _regular(path, values.shape[-1], frame_interval, header, documented_interval)
         )
     return Volume(*to_ras(values, affine), affine, path, times, _digest(values))
+
+
+def _require_possible_size(path: Path, image: nib.nifti1.Nifti1Image) -> None:
+    """A damaged header may ask for terabytes, for which some systems end the process instead of refusing memory."""
+    wanted = math.prod(image.shape) * image.get_data_dtype().itemsize
+    most = path.stat().st_size * (DEFLATE_RATIO if path.suffix == ".gz" else 1)
+    if wanted > most:
+        raise ValueError(f"its header asks for {wanted} bytes, and so small a file holds at most {most}")
 
 
 def sidecar_of(path: Path) -> Path:

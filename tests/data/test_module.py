@@ -193,6 +193,7 @@ def test_a_slice_is_moved_in_the_loader_as_on_the_device(shared_store: Path, con
     """At the ends of the brain the neighbours in a 2.5D source are larger than the slice."""
     module = _ready(_module(shared_store, batch_size=500, context=context), "fit")
     loader = module.train_dataloader()
+    loader.dataset.move_here = True  # as it is by itself where there is no GPU
     (here,) = loader
     loader.dataset.move_here = False
     (there,) = (module.on_after_batch_transfer(batch, 0) for batch in loader)
@@ -204,6 +205,7 @@ def test_a_slice_is_moved_in_the_loader_as_on_the_device(shared_store: Path, con
 def test_the_model_sees_the_slices_moved_as_they_were_drawn(shared_store: Path) -> None:
     module = _ready(_module(shared_store, batch_size=5), "fit")
     loader = module.train_dataloader()
+    loader.dataset.move_here = True  # as it is by itself where there is no GPU
     moved_here = next(iter(loader))
     loader.dataset.move_here = False
     store, batch = SliceStore(shared_store), next(iter(loader))

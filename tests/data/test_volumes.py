@@ -88,6 +88,16 @@ def test_unreadable_files_are_faults_that_name_the_file(tmp_path: Path, content:
         read_volume(path)
 
 
+@pytest.mark.parametrize("name", ["broken.nii.gz", "broken.nii"])
+def test_a_header_that_asks_for_more_than_the_file_can_hold_is_refused_unread(tmp_path: Path, name: str) -> None:
+    content = _patched(42, np.int16([30000] * 3).tobytes())
+    path = tmp_path / name
+    path.write_bytes(content if name.endswith(".gz") else gzip.decompress(content))
+    said = rf"{name} cannot be read as NIfTI .*asks for \d{{14,}} bytes.* at most \d{{3,7}}\W"
+    with pytest.raises(DataFault, match=said):
+        read_volume(path)
+
+
 @pytest.mark.parametrize(
     ("shape", "dimensions", "found"),
     [
