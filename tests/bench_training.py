@@ -15,20 +15,9 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
-from samples import trainer
+from samples import optimizer, trainer
+from shipped import STAGES, build, random_images
 
-from ctp_ldm.configuration import shipped_configs
-from ctp_ldm.data import CTPToDiffusionMRI
-from ctp_ldm.losses import RegionError
-from ctp_ldm.modules import AutoencoderModule, LatentDiffusionModule, LesionAwarePostTraining
-from ctp_ldm.sample import Sample
-
-STAGES = {
-    "autoencoder": AutoencoderModule,
-    "diffusion": LatentDiffusionModule,
-    "posttrain": LesionAwarePostTraining,
-}
 WARM_UP, STEPS = 8, 20
 WAYS: dict[str, dict[str, Any]] = {
     "float32 (TF32)": {"precision": "32-true"},
@@ -52,52 +41,14 @@ class Stopwatch(L.Callback):
         self._last = now
 
 
-def build(stage: str, compiled: bool) -> tuple[Any, int]:
-    """The shipped module with random weights, and its batch size."""
-    config = yaml.safe_load((shipped_configs() / f"{stage}.yaml").read_text())
-    data, model = config["data"]["init_args"], config["model"]["init_args"]
-    learning_rate = model.pop("optimizer")["init_args"]["lr"]
-    if "terms" in model:
-        model["terms"] = [RegionError(**term["init_args"]) for term in model["terms"]]
-    if compiled:
-        model["compile"] = True
-    spec = CTPToDiffusionMRI().task.spec(data["spacing"], tuple(data["size"]))
-    torch.manual_seed(0)
-    module = STAGES[stage](
-        spec.to_plain(), optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=learning_rate), **model
-    )
-    if isinstance(module, LatentDiffusionModule):
-        module.base = "random weights"  # it may train all the same
-        module.latent_mean.zero_()
-        module.latent_std.fill_(1.0)
-    return module, data["batch_size"]
-
-
-def batch_of(module: Any, slices: int) -> Sample:
-    """Random images with a tenth of lesion."""
-    spec = module.spec
-
-    def noise(channels: int) -> torch.Tensor:
-        return torch.rand(slices, channels, *spec.size, device="cuda") * 2 - 1
-
-    return {
-        "source": noise(len(spec.source)),
-        "target": noise(len(spec.target)),
-        "brain": torch.ones(slices, 1, *spec.size, device="cuda"),
-        "lesion": (noise(1) > 0.8).float(),
-        "case": ["a"] * slices,
-        "slice_index": torch.arange(slices, device="cuda"),
-    }
-
-
 def measure(
     stage: str, folder: Path, precision: str, channels_last: bool = False, compile: bool = False
 ) -> dict[str, Any]:
     """Milliseconds of a step, slices per second and GiB of GPU memory."""
-    module, slices = build(stage, compile)
+    module, slices = build(stage, optimizer=optimizer(1e-5), **({"compile": True} if compile else {}))
     if channels_last:
         module = module.to(memory_format=torch.channels_last)
-    watch, batch = Stopwatch(), batch_of(module, slices)
+    watch, batch = Stopwatch(), random_images(module.spec, slices, "cuda")
     torch.cuda.reset_peak_memory_stats()
     run = trainer(folder, accelerator="gpu", precision=precision, max_steps=WARM_UP + STEPS, callbacks=[watch])
     run.fit(module, torch.utils.data.DataLoader([batch] * (WARM_UP + STEPS), batch_size=None))  # type: ignore[arg-type]
@@ -116,6 +67,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-training"))
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("there is no GPU that PyTorch can use; what is measured is one")
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")
