@@ -30,11 +30,12 @@ class SaveRun(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        packages = ("torch", "lightning", "diffusers", "monai", "torchmetrics", "numpy")
+        packages = ("lightning", "diffusers", "monai", "torchmetrics", "numpy")
         content = {
             "command": sys.argv,
             "ctp-ldm": __version__,
             "python": platform.python_version(),
+            "torch": torch.__version__,  # with the CUDA it was built for, which its metadata need not have
             **{name: version(name) for name in packages},
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
             "processes": trainer.world_size,

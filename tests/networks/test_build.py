@@ -64,19 +64,20 @@ def test_arguments_that_the_class_refuses_are_a_config_error() -> None:
         build(up_block_types=["UpBlock2D"])
 
 
-def test_the_full_size_denoiser_is_the_published_one_with_one_more_input_channel() -> None:
+def test_the_full_size_denoiser_is_the_published_one_with_wider_ends() -> None:
     config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "diffusion.yaml").read_text())
     arguments = config["model"]["init_args"]
     latent = arguments["autoencoder"]["latent_channels"]
     sources = len(CTPToDiffusionMRI().task.spec(1.0, (192, 224)).source)
 
-    def count(in_channels: int) -> int:
+    def count(in_channels: int, out_channels: int) -> int:
         with torch.device("meta"):
             net = build_component(
-                "denoiser", arguments["denoiser"], CLASSES, in_channels=in_channels, out_channels=latent
+                "denoiser", arguments["denoiser"], CLASSES, in_channels=in_channels, out_channels=out_channels
             )
         return sum(p.numel() for p in net.parameters())
 
-    published = count(18)
+    published = count(18, 3)
     assert round(published / 1e6, 3) == 739.385
-    assert count(latent + sources) == published + 2016
+    kernel = 3 * 3 * 224
+    assert count(latent + sources, latent) == published + (latent + sources - 18) * kernel + (latent - 3) * (kernel + 1)
