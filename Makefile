@@ -13,7 +13,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo reproduce ablate test test-slow check format build bench-data bench-checkpoint bench-training lint-docker clean
+.PHONY: help install demo reproduce ablate test test-slow check format build bench-data bench-checkpoint bench-training \
+	lint-docker clean
 
 help:  ## say what the targets do
 	@echo "Targets (PYTHON=$(PYTHON) makes the environment, JOBS=$(JOBS) processes run the tests):"
@@ -69,7 +70,7 @@ bench-data: $(STAMP)  ## how fast slices come, against other ways to store them 
 bench-checkpoint: $(STAMP)  ## size, time and memory of a checkpoint, beside Lightning's own (about 3 minutes)
 	$(BIN)/python tests/bench_checkpoint.py
 
-bench-training: $(STAMP)  ## how long a step of each full-size network takes on a GPU (about 2 minutes)
+bench-training: $(STAMP)  ## how long a step of each full-size network takes on a GPU (minutes)
 	$(BIN)/python tests/bench_training.py
 
 lint-docker:  ## lint docker/Dockerfile with hadolint, yours or the one in .venv

@@ -1,5 +1,6 @@
 """The shipped full-size networks with random weights, and random images for them: `from shipped import …`."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ STAGES: dict[str, type[TranslationModule]] = {
 
 
 def build(stage: str, **changes: Any) -> tuple[Any, int]:
-    """A stage's module as its config has it, but for changes; and the config's batch size."""
+    """A stage's module as its config (name or published/name) has it, but for changes; and the config's batch size."""
     config = yaml.safe_load((shipped_configs() / f"{stage}.yaml").read_text())
     data = config["data"]["init_args"]
     arguments = {k: v for k, v in config["model"]["init_args"].items() if k != "optimizer"} | changes
@@ -29,7 +30,7 @@ def build(stage: str, **changes: Any) -> tuple[Any, int]:
         arguments["terms"] = [RegionError(**term["init_args"]) for term in arguments["terms"]]
     spec = CTPToDiffusionMRI().task.spec(data["spacing"], tuple(data["size"]))
     torch.manual_seed(0)
-    module = STAGES[stage](spec.to_plain(), **arguments)
+    module = STAGES[Path(stage).name](spec.to_plain(), **arguments)
     if isinstance(module, LatentDiffusionModule):  # as if estimated, so that it may train
         module.latent_mean.zero_()
         module.latent_std.fill_(1.0)

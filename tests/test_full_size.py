@@ -9,7 +9,7 @@ from ctp_ldm.modules import LatentDiffusionModule
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("memory")  # one after the other, whatever runs beside them
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", [*STAGES, "published/autoencoder"])
 def test_one_step_of_the_full_size_network_changes_its_weights(name: str) -> None:
     module, _ = build(name)
     if isinstance(module, LatentDiffusionModule):
