@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## run the whole pipeline on a digital phantom, into runs/demo
 	$(BIN)/ctp-ldm demo
 
-reproduce: $(STAMP)  ## make or resume the table that the claims come from, into runs/reproduce
+reproduce: $(STAMP)  ## make or resume the study of the README's section The proof, into runs/reproduce
 	$(BIN)/ctp-ldm reproduce
 
 ablate: $(STAMP)  ## vary one choice of that study, such as ARM=weights; without ARM, list them
