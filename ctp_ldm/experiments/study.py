@@ -16,6 +16,7 @@ from ctp_ldm.experiments.parts import Place, Step, commands, needs
 from ctp_ldm.experiments.protocol import Phase, Protocol, Size
 from ctp_ldm.experiments.results import begin, is_begun, is_done, read_arm, write_result
 from ctp_ldm.experiments.running import PartFailed, Processes, run_all, stopped_by_signals
+from ctp_ldm.phantom.files import VERSION
 from ctp_ldm.report.arms import Arm
 from ctp_ldm.runs import write_text
 
@@ -137,7 +138,7 @@ class Study:
 
     def _patients(self) -> dict[str, Any]:
         patients = self.grid.final if self.phase == "final" else self.grid.development
-        return {"preset": self.grid.preset, **asdict(patients)}
+        return {"preset": self.grid.preset, **asdict(patients), "version": VERSION}
 
     def _portable(self, line: Sequence[str]) -> list[str]:
         """Without the folder that somebody chose."""

@@ -1,4 +1,4 @@
-"""The grid on which one patient is acquired."""
+"""How one patient is acquired: the grid, and when the frames of the series are taken."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +8,36 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
+from ctp_ldm.phantom.mix import SizeName
+
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 StorageOrder = Literal["LAS", "LPS", "RAS"]
+Scan = Literal["usual", "truncated", "late"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Ranges of an acquisition: in-plane voxels and their edge (mm), slices and their thickness (mm), frames, seconds.
+
+    `coverage_mm` bounds the slab: the number of slices follows from it and the thickness, within `slices`.
+    """
+
+    plane: tuple[int, int]
+    spacing_mm: tuple[float, float]
+    slices: tuple[int, int]
+    thickness_mm: tuple[float, ...]
+    coverage_mm: tuple[float, float]
+    frames: tuple[int, int]
+    duration_s: tuple[float, float]
+
+
+SIZES: dict[SizeName, Size] = {
+    "tiny": Size((32, 40), (6.0, 6.2), (6, 6), (12.0, 13.0, 14.0), (72, 84), (18, 22), (45, 50)),
+    "small": Size((96, 112), (1.95, 2.1), (12, 16), (5.0, 6.0, 7.0, 8.0), (75, 98), (30, 40), (50, 65)),
+    "standard": Size((96, 112), (2.0, 2.0), (16, 18), (5.0,), (80, 90), (40, 60), (50, 65)),
+    "full": Size((192, 224), (0.98, 1.04), (32, 32), (4.0,), (128, 128), (45, 60), (50, 70)),
+}
 
 
 @dataclass(frozen=True)
@@ -66,3 +93,27 @@ def oblique_grid(
     affine[:3, :3] = axes
     affine[:3, 3] = centre - axes @ ((np.array(shape) - 1) / 2)
     return Grid(shape, spacing, affine)
+
+
+def draw_grid(rng: np.random.Generator, size: Size, head_position: np.ndarray, head_scale: np.ndarray) -> Grid:
+    """A grid of a size's ranges, tilted, around a head."""
+    edge = rng.uniform(*size.spacing_mm)
+    thickness = float(rng.choice(size.thickness_mm))
+    coverage = rng.uniform(*size.coverage_mm)
+    slices = int(np.clip(round(coverage / thickness), *size.slices))
+    # The slab starts at the base of the temporal lobes, lower when it is long; in-plane it is centred on the head.
+    middle = slices * thickness / 2 - rng.uniform(12, 20) - max(0.0, (slices * thickness - 90) / 2)
+    centre = head_position + head_scale * np.array([0, -17.5, 0]) + np.array([*rng.uniform(-2, 2, 2), middle])
+    orders: tuple[StorageOrder, ...] = ("LAS", "LPS", "RAS")
+    tilt = rng.normal(0, [4, 2, 2]).clip(-8, 8)
+    order = orders[rng.integers(3)]
+    return oblique_grid((*size.plane, slices), (edge, edge, thickness), tuple(tilt), order, centre)
+
+
+def draw_frame_times(rng: np.random.Generator, size: Size, scan: Scan, arrival_s: float) -> tuple[float, ...]:
+    """Every 1-2.5 s; truncated scans end 24-30 s after arrival, which is soon after the first pass."""
+    frames = int(rng.integers(size.frames[0], size.frames[1] + 1))
+    interval = round(rng.uniform(*size.duration_s) / frames, 2)
+    if scan == "truncated":
+        frames = min(frames, int(np.ceil((arrival_s + rng.uniform(24, 30)) / interval)) + 1)
+    return tuple(round(i * interval, 2) for i in range(frames))

@@ -1,24 +1,43 @@
-"""Where flow is low, and which part of it has infarcted.
+"""Where flow is low, and which part of it has infarcted: the outcome of a race between time and what is left of flow.
 
-Both are thresholds of smooth random fields, placed such that the volumes are the patient's. The core is ranked by its
-own field, low flow *plus* a hidden tolerance of the tissue, and how much of the low-flow region it takes is left to
-onset and collaterals: no threshold of blood flow gives it away.
+An occlusion leaves the most exposed part of its territory with little blood: `EDGE_FLOW` of healthy flow where the
+deficit ends, and in its depth the least flow, which collaterals set. Tissue is dead where
+
+    flow + tolerance < lethal flow (minutes without enough blood)
+
+The lethal flow rises with time (`lethal_flow`), until the vessel opens or the MRI is made; tolerance is a
+hidden smooth field, so that flow does not give the infarct away. Behind a large artery the volume of the infarct is
+what comes of this. Where it is known beforehand (branches and perforators, infarcts of real patients) flow is made to
+fit: at the border of the infarct it is the lethal one.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from scipy.special import expit
 
 from ctp_ldm.phantom.anatomy import Head
 from ctp_ldm.phantom.grid import Float, Grid, Mask
 from ctp_ldm.phantom.patient import Patient
-from ctp_ldm.phantom.regions import distance_to, highest, soft_edge
+from ctp_ldm.phantom.regions import INFARCTABLE, distance_to, lowest, soft_edge
 
-INFARCTABLE = 0.7  # voxels with less tissue than this are fluid or bone as far as infarcts go
+EDGE_FLOW = 0.62
+"""Relative flow where a perfusion deficit ends; a guess, like all below that name no source."""
+LETHAL_FLOW, LETHAL_MINUTES = 0.3, 160.0
+"""How the flow that kills rises with time. In monkeys 10–12 mL/100 g/min of about 50 kill within 2–3 hours and 17–18
+where the vessel stays closed (Jones et al., J Neurosurg 1981;54:773), which is 0.2–0.24 and 0.35 of healthy flow: about
+0.35 (1 - exp(-t / 160 min)). The height is calibrated to the volumes of infarcts."""
+LETHAL_RANGE = (0.05, 0.55)
+LEAST_FLOW, NARROWED_FLOW = (0.0, 0.33), (0.3, 0.55)
+"""Least flow without and with excellent collaterals, behind an occluded (calibrated) and a narrowed large artery."""
+BRANCH_FLOW = 0.2
+"""Least flow there, or the lethal one where that is lower."""
 CORE_EDGE_MM = 1.0
-STEEPNESS = 6.0  # of flow over the deficit's border
+TOLERANCE, TOLERANCE_MM = 0.14, 6.0  # SD in units of relative flow, and correlation length: calibrated
+WHITE_TOLERANCE = 0.02  # of white matter above grey
+SHOULDER_MM = 5.0  # over which flow becomes healthy beyond the deficit
+FLOW_EDGE_MM = 2.0
+DEPTH = 0.15  # part of the deficit that has the least flow
 LUXURY = 0.15  # how far flow in a reperfused core exceeds healthy flow
 
 
@@ -26,24 +45,38 @@ class Lesion(NamedTuple):
     """Maps (X, Y, Z), defined in fluid too, where they mean nothing.
 
     core: the infarct that the MRI will show, in [0, 1] with an edge of a few millimetres; the label is `core > 0.5`.
+    core_at_ct: what of it is there at the time of the CT.
     relative_flow: blood flow at the time of the CT relative to healthy; above 1 in some reperfused cores.
     occluded_flow: the same while the vessel was occluded, which is what the tissue suffered.
     """
 
     core: Float
+    core_at_ct: Float
     relative_flow: Float
     occluded_flow: Float
+
+
+def lethal_flow(patient: Patient, minutes: float) -> float:
+    """Flow relative to healthy below which tissue of ordinary tolerance is dead after so many minutes."""
+    usual = LETHAL_FLOW * (1 - np.exp(-minutes / LETHAL_MINUTES))
+    return float(np.clip(usual + patient.frailty, *LETHAL_RANGE))
+
+
+def least_flow(patient: Patient) -> float:
+    """Flow in the depth of the deficit relative to healthy; better collaterals leave more."""
+    bounds = {"territorial": LEAST_FLOW, "hypoperfusion": NARROWED_FLOW}.get(patient.kind, (BRANCH_FLOW, BRANCH_FLOW))
+    return bounds[0] + (bounds[1] - bounds[0]) * patient.collaterals
 
 
 def draw_lesion(rng: np.random.Generator, patient: Patient, head: Head) -> Lesion:
     """Draws the lesion of a patient; the maps are trivial for a lesion-free one."""
     grid = patient.grid
     if patient.kind == "lesion-free":
-        flow = np.ones(grid.shape, np.float32)
-        return Lesion(np.zeros(grid.shape, np.float32), flow, flow)
+        flow, core = np.ones(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+        return Lesion(core, core, flow, flow)
 
     reach = head.side if patient.side == "right" else -head.side
-    if patient.kind in ("territorial", "hypoperfusion"):
+    if patient.large_artery:
         reach = np.minimum(head.territory[patient.territory], reach)
     at_risk = (head.tissue > INFARCTABLE) & (reach > 0)
     if patient.kind == "lacune":
@@ -52,24 +85,34 @@ def draw_lesion(rng: np.random.Generator, patient: Patient, head: Head) -> Lesio
         reach = head.side if patient.side == "right" else -head.side
         at_risk = (head.tissue > INFARCTABLE) & (reach > 0)
     exposure = exposed(rng, patient, _seeds(rng, patient, at_risk, reach), reach)
-    room = int(at_risk.sum())
-    core_voxels = int(np.clip(round(patient.core_ml / grid.voxel_ml), patient.core_ml > 0, 0.85 * room))
-    low_voxels = int(np.clip(round(patient.low_flow_ml / grid.voxel_ml), max(1, core_voxels), 0.95 * room))
-
-    severity = severity_of(exposure, at_risk, reach, low_voxels)
-    occluded = residual_flow(patient, severity)
-    tolerance = 0.3 * grid.smooth_noise(rng, 6.0) + 0.1 * head.white
-    vulnerability = grid.smooth(severity, 1.0) - tolerance
-    core = np.zeros(grid.shape, np.float32)
-    if core_voxels:
-        core = soft_edge(grid, highest(vulnerability, at_risk, core_voxels), CORE_EDGE_MM)
-    return lesion_at_ct(patient, core, occluded)
+    core_voxels = round(patient.core_ml / grid.voxel_ml) if patient.core_ml else None
+    if core_voxels is not None:
+        core_voxels = int(np.clip(core_voxels, 1, 0.4 * at_risk.sum()))
+    occluded = residual_flow(patient, exposure, at_risk, reach, core_voxels)
+    if patient.kind == "hypoperfusion":  # no race: the tissue has always lived with this flow
+        nothing = np.zeros(grid.shape, np.float32)
+        return lesion_at_ct(patient, nothing, nothing, occluded)
+    tolerance = TOLERANCE * grid.smooth_noise(rng, TOLERANCE_MM) + WHITE_TOLERANCE * head.white
+    suffered = np.where(at_risk, occluded + tolerance, np.inf)
+    return lesion_at_ct(patient, *_race(patient, suffered, core_voxels), occluded)
 
 
-def lesion_at_ct(patient: Patient, core: Float, occluded: Float) -> Lesion:
+def _race(patient: Patient, suffered: Float, core_voxels: int | None) -> tuple[Float, Float]:
+    """The core on the MRI and at the time of the CT, where flow and tolerance add up to `suffered` (X, Y, Z)."""
+    limit = lethal_flow(patient, patient.minutes_until_mri)
+    core = suffered < limit if core_voxels is None else lowest(suffered, core_voxels)
+    if core_voxels is not None:  # the volume is given: so is the tolerance that goes with it
+        limit = float(suffered[core].max())
+    earlier = limit - lethal_flow(patient, patient.minutes_until_mri) + lethal_flow(patient, patient.minutes_until_ct)
+    at_ct = core & (suffered < earlier)
+    edged = [soft_edge(patient.grid, mask, CORE_EDGE_MM) for mask in (core, at_ct)]
+    return edged[0], edged[1]
+
+
+def lesion_at_ct(patient: Patient, core: Float, core_at_ct: Float, occluded: Float) -> Lesion:
     """The lesion with the flow that is there at the time of the CT: much of the healthy one after reperfusion."""
-    flow = 1 - 0.1 * (1 - occluded) + LUXURY * core if patient.reperfused else occluded
-    return Lesion(core, flow.astype(np.float32), occluded)
+    flow = 1 - 0.1 * (1 - occluded) + LUXURY * core_at_ct if patient.reperfused else occluded
+    return Lesion(core, core_at_ct, flow.astype(np.float32), occluded)
 
 
 def _deep(head: Head, grid: Grid) -> Mask:
@@ -80,7 +123,7 @@ def _deep(head: Head, grid: Grid) -> Mask:
 def _seeds(rng: np.random.Generator, patient: Patient, at_risk: Mask, reach: Float) -> np.ndarray:
     """Voxels (N, 3) in the middle of the deficit: one, or one for each embolus."""
     seeds = np.argwhere(at_risk)
-    if patient.kind in ("territorial", "hypoperfusion"):
+    if patient.large_artery:
         # Occlusions favour the territory's own interior over its border zones.
         weights = np.clip(reach[at_risk], 1, 15).astype(np.float64)
         return seeds[rng.choice(len(seeds), p=weights / weights.sum())][None]
@@ -93,22 +136,35 @@ def exposed(rng: np.random.Generator, patient: Patient, seeds: np.ndarray, reach
     Behind a large artery, depth in its territory (`reach` in mm) counts too: far from the neighbours' supply.
     """
     grid = patient.grid
-    if patient.kind in ("territorial", "hypoperfusion"):
+    if patient.large_artery:
         return np.minimum(reach, 12) - 0.6 * distance_to(grid, seeds) + 5 * grid.smooth_noise(rng, 8.0)
     return -distance_to(grid, seeds) + 1.5 * grid.smooth_noise(rng, 3.0)
 
 
-def residual_flow(patient: Patient, severity: Float) -> Float:
-    """Flow relative to healthy while the vessel is occluded."""
-    return patient.grid.smooth(1 - (1 - patient.least_flow) * expit(STEEPNESS * severity), 2.0).clip(0, 1)
+def residual_flow(
+    patient: Patient, exposure: Float, at_risk: Mask, reach: Float, core_voxels: int | None = None
+) -> Float:
+    """Flow relative to healthy while the vessel is occluded, (X, Y, Z): the lower, the more exposed.
 
-
-def severity_of(exposure: Float, at_risk: Mask, reach: Float, voxels: int) -> Float:
-    """Exposure rescaled: 0 where the region of the most exposed `voxels` ends, 1 at its depth, negative outside.
-
-    Within 12 mm beyond the border of the supply (`reach` in mm, negative there) it falls to -3, whatever the field.
+    Args:
+        patient: whose.
+        exposure: (X, Y, Z) in mm.
+        at_risk: (X, Y, Z) what the deficit's volume is counted in.
+        reach: (X, Y, Z) in mm, how far inside the supply of the vessel; flow is healthy some millimetres outside.
+        core_voxels: how many of the most exposed voxels get less than the lethal flow, where that is given.
     """
-    ranked = np.sort(exposure[at_risk])
-    edge, depth = ranked[-voxels], ranked[-max(1, voxels // 20)]
-    severity = (exposure - edge) / max(depth - edge, 6.0)
-    return np.minimum(severity, reach / 4).clip(-3, 1.5)
+    ranked = np.sort(exposure[at_risk])[::-1]
+    deficit = int(np.clip(round(patient.low_flow_ml / patient.grid.voxel_ml), (core_voxels or 1) + 1, ranked.size))
+    edge = ranked[deficit - 1]
+    deepest = ranked[int(DEPTH * deficit)]
+    knots = {float(edge): EDGE_FLOW, float(edge) - SHOULDER_MM: 1.0}
+    least = least_flow(patient)
+    if core_voxels is not None:
+        lethal = lethal_flow(patient, patient.minutes_until_mri)
+        knots[float(ranked[core_voxels - 1])] = lethal
+        least = min(least, lethal)
+        deepest = ranked[int(DEPTH * core_voxels)]
+    knots[float(deepest)] = least
+    places = sorted(knots)
+    flow = np.interp(exposure, places, [knots[place] for place in places])
+    return patient.grid.smooth(np.maximum(flow, np.interp(reach, [-6, 2], [1, 0])), FLOW_EDGE_MM).astype(np.float32)

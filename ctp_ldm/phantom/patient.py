@@ -5,38 +5,33 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ctp_ldm.phantom.grid import Grid, StorageOrder, oblique_grid
+from ctp_ldm.phantom.grid import SIZES, Grid, Scan, draw_frame_times, draw_grid
 from ctp_ldm.phantom.mix import Mix, SizeName
 from ctp_ldm.phantom.vessels import TERRITORIES, Territory
 
 Kind = Literal["territorial", "emboli", "lacune", "hypoperfusion", "lesion-free"]
-Scan = Literal["usual", "truncated", "late"]
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
-
-@dataclass(frozen=True)
-class Size:
-    """Ranges of an acquisition: in-plane voxels and their edge (mm), slices and their thickness (mm), frames, seconds.
-
-    `coverage_mm` bounds the slab: the number of slices follows from it and the thickness, within `slices`.
-    """
-
-    plane: tuple[int, int]
-    spacing_mm: tuple[float, float]
-    slices: tuple[int, int]
-    thickness_mm: tuple[float, ...]
-    coverage_mm: tuple[float, float]
-    frames: tuple[int, int]
-    duration_s: tuple[float, float]
-
-
-SIZES: dict[SizeName, Size] = {
-    "tiny": Size((32, 40), (6.0, 6.2), (6, 6), (12.0, 13.0, 14.0), (72, 84), (18, 22), (45, 50)),
-    "small": Size((96, 112), (1.95, 2.1), (12, 16), (5.0, 6.0, 7.0, 8.0), (75, 98), (30, 40), (50, 65)),
-    "standard": Size((96, 112), (2.0, 2.0), (16, 18), (5.0,), (80, 90), (40, 60), (50, 65)),
-    "full": Size((192, 224), (0.98, 1.04), (32, 32), (4.0,), (128, 128), (45, 60), (50, 70)),
-}
+FRAILTY = 0.08
+"""SD of the lethal flow between patients; calibrated."""
+AT_RISK_ML, AT_RISK_SIGMA = 88.0, 0.95
+"""Log-normal deficit behind a large artery. In trials of occlusions of carotid and M1 the median is about 110 mL
+(EXTEND-IA, DEFUSE 3); with branches of the second order among them it is less. Calibrated."""
+BRANCH_ML = {"emboli": (0.1, 2.0), "lacune": (0.08, 1.3)}
+"""Infarcts of branches and perforators, log-uniform; of the latter 0.46 ± 0.29 mL (Förster et al. 2013, PMC3795042)."""
+INFARCTING: dict[Kind, float] = {"territorial": 0.45, "emboli": 0.45, "lacune": 0.75}
+"""Part of the deficit that infarcts at most, and behind branches always, which have few collaterals; of perforators
+0.46 of 0.61 mL (Förster et al. 2013)."""
+ONSET_MINUTES, ONSET_SIGMA, ONSET_RANGE = 185.0, 0.5, (45.0, 480.0)
+"""Occlusion to CT: median 185 min, within 8 hours (Cereda et al. 2016). Wider than their quartiles, 180–238 min: they
+chose their patients."""
+EARLY_MRI_MINUTES, EARLY_MRI_SIGMA, EARLY_MRI_RANGE = 36.0, (0.54, 1.17), (5.0, 720.0)
+"""CT to early MRI: median 36 min, quartiles 25 and 79 (Hakim et al. 2021), a log-normal on each side of the median."""
+FOLLOW_UP_DAYS = (2.0, 9.0)
+"""CT to MRI of the outcome (ISLES'24, Riedel et al. 2024)."""
+TREATED = 0.71
+"""Of those who are not reperfused at the time of the CT (HERMES, Goyal et al. 2016), after a median of 90 minutes."""
 
 
 class Settings(NamedTuple):
@@ -102,19 +97,20 @@ class Patient:
     kind: Kind
     side: Literal["left", "right"]
     territory: Territory
+    at_risk_ml: float
+    """Volume of the perfusion deficit, were it a large artery that is occluded: log-normal."""
     core_ml: float
-    """Volume of infarct aimed at: log-normal, median 15 mL, sigma 1.4; emboli 0.1-2 mL."""
+    """Volume of infarct behind a thin branch or perforator; 0 for a large artery, where it comes of the race."""
     emboli: int
     onset_minutes: float
     """Hidden: time from occlusion to CT."""
     recanalised_minutes: float
     """Hidden: time from occlusion to reperfusion, infinite where it never comes. Before the CT the deficit is gone and
-    the infarct is not; after it, the sooner it comes the more of the deficit is spared. Of those treated 71 % are
-    reperfused (HERMES, Goyal et al. 2016)."""
+    the infarct is not; after it, the sooner it comes the more of the deficit is spared."""
     collaterals: float
-    """Hidden: 0 none to 1 excellent. They set the residual flow, and how fast low flow turns into infarct."""
-    hypoperfused_ml: float
-    """Volume of low flow behind a large artery, whatever of it infarcts; log-normal, median 200 mL."""
+    """Hidden: 0 none to 1 excellent. They set the least flow of the deficit, and so how much of it dies how fast."""
+    frailty: float
+    """Hidden: how far the lethal flow of this patient lies above that of others, in units of relative flow."""
 
     # Old damage.
     scar_ml: float
@@ -156,34 +152,25 @@ class Patient:
         return self.recanalised_minutes < self.onset_minutes
 
     @property
-    def infarcted_fraction(self) -> float:
-        """Part of the low-flow region that is core on the MRI.
-
-        Infarction is a race between time and collaterals: half of the region is lost after 40 minutes without and
-        after 7 hours with excellent ones, the span from fast to slow progressors. It ends with reperfusion.
-        """
-        half_life = 40 * np.exp(2.35 * self.collaterals)
-        minutes = min(self.recanalised_minutes, 60 * self.mri_hours)
-        return float(np.clip(1 - 0.5 ** (minutes / half_life), 0.08, 0.95))
+    def large_artery(self) -> bool:
+        """Whether it is a large artery that is occluded or narrowed."""
+        return self.kind in ("territorial", "hypoperfusion")
 
     @property
     def low_flow_ml(self) -> float:
-        """Volume of the perfusion deficit while the vessel is occluded."""
-        if self.kind == "territorial":
-            return max(self.core_ml / self.infarcted_fraction, self.hypoperfused_ml)
-        # A branch as thin as those of emboli and lacunes leaves a deficit hardly larger than the infarct.
-        return self.hypoperfused_ml if self.kind == "hypoperfusion" else self.core_ml / 0.7
+        """Volume of the perfusion deficit aimed at while the vessel is occluded."""
+        known = self.core_ml / INFARCTING[self.kind] if self.core_ml else 0.0
+        return max(self.at_risk_ml if self.large_artery else 0.0, known)
 
     @property
-    def least_flow(self) -> float:
-        """Flow in the depth of the deficit relative to healthy."""
-        return {
-            "territorial": 0.02 + 0.2 * self.collaterals,
-            "hypoperfusion": 0.3 + 0.25 * self.collaterals,
-            "emboli": 0.5,
-            "lacune": 0.8,
-            "lesion-free": 1.0,
-        }[self.kind]
+    def minutes_until_mri(self) -> float:
+        """How long the tissue lacks blood before the MRI."""
+        return min(self.recanalised_minutes, 60 * self.mri_hours)
+
+    @property
+    def minutes_until_ct(self) -> float:
+        """How long the tissue lacks blood before the CT."""
+        return min(self.recanalised_minutes, self.onset_minutes)
 
 
 def draw_patient(rng: np.random.Generator, settings: Settings, index: int) -> Patient:
@@ -194,11 +181,11 @@ def draw_patient(rng: np.random.Generator, settings: Settings, index: int) -> Pa
     kind = _draw_kind(settings, index)
     scan = _draw_scan(rng, mix)
     arrival = rng.uniform(18, 28) if scan == "late" else rng.uniform(6, 16)
-    onset = float(np.clip(rng.lognormal(np.log(180), 0.7), 30, 1440))
+    onset = float(np.clip(rng.lognormal(np.log(ONSET_MINUTES), ONSET_SIGMA), *ONSET_RANGE))
     return Patient(
         index=index,
-        grid=_draw_grid(rng, bounds, head_position, head_scale),
-        frame_times_s=_draw_frame_times(rng, bounds, scan, arrival),
+        grid=draw_grid(rng, bounds, head_position, head_scale),
+        frame_times_s=draw_frame_times(rng, bounds, scan, arrival),
         head_scale=tuple(head_scale),
         head_turn_degrees=tuple(rng.normal(0, [2, 2, 3]).clip(-6, 6)),
         head_position_mm=tuple(head_position),
@@ -221,14 +208,15 @@ def draw_patient(rng: np.random.Generator, settings: Settings, index: int) -> Pa
         onset_minutes=onset,
         recanalised_minutes=_draw_recanalisation(rng, mix, onset),
         collaterals=rng.beta(2, 2),
-        hypoperfused_ml=float(rng.lognormal(np.log(200), 0.5)),
+        at_risk_ml=float(rng.lognormal(np.log(AT_RISK_ML), AT_RISK_SIGMA)),
+        frailty=rng.normal(0, FRAILTY),
         scar_ml=float(rng.lognormal(np.log(6), 0.9)) if rng.random() < mix.old_infarct else 0.0,
         leukoaraiosis=rng.uniform(0.2, 1.0) if rng.random() < mix.leukoaraiosis else 0.0,
         blood_hu=rng.uniform(38, 46),
         bone_hu=rng.uniform(900, 1200),
         ct_offset_hu=rng.normal(0, 1),
         ct_noise_hu=rng.uniform(3, 6),
-        mri_hours=onset / 60 + float(np.exp(rng.uniform(np.log(1), np.log(72)))),
+        mri_hours=onset / 60 + _draw_mri_hours(rng, mix),
         core_adc=float(np.clip(rng.normal(530, 70), 380, 680)),
         mri_gain=rng.uniform(300, 1500),
         mri_noise=rng.uniform(0.012, 0.022),
@@ -261,38 +249,26 @@ def _draw_scan(rng: np.random.Generator, mix: Mix) -> Scan:
 
 
 def _draw_core_ml(rng: np.random.Generator, kind: Kind) -> float:
-    territorial, small = float(rng.lognormal(np.log(15), 1.4)), float(np.exp(rng.uniform(np.log(0.1), np.log(2))))
-    return {"territorial": territorial, "emboli": small, "lacune": small}.get(kind, 0.0)
+    position = rng.random()
+    if kind not in BRANCH_ML:
+        return 0.0
+    low, high = np.log(BRANCH_ML[kind])
+    return float(np.exp(low + position * (high - low)))
 
 
 def _draw_recanalisation(rng: np.random.Generator, mix: Mix, onset: float) -> float:
-    early, treated = rng.random(2) < (mix.reperfused, 0.71)
+    early, treated = rng.random(2) < (mix.reperfused, TREATED)
     if early:
         return onset * float(rng.uniform(0.4, 0.95))
     return onset + float(rng.lognormal(np.log(90), 0.6)) if treated else float("inf")
 
 
-def _draw_grid(rng: np.random.Generator, size: Size, head_position: np.ndarray, head_scale: np.ndarray) -> Grid:
-    edge = rng.uniform(*size.spacing_mm)
-    thickness = float(rng.choice(size.thickness_mm))
-    coverage = rng.uniform(*size.coverage_mm)
-    slices = int(np.clip(round(coverage / thickness), *size.slices))
-    # The slab starts at the base of the temporal lobes, lower when it is long; in-plane it is centred on the head.
-    middle = slices * thickness / 2 - rng.uniform(12, 20) - max(0.0, (slices * thickness - 90) / 2)
-    centre = head_position + head_scale * np.array([0, -17.5, 0]) + np.array([*rng.uniform(-2, 2, 2), middle])
-    orders: tuple[StorageOrder, ...] = ("LAS", "LPS", "RAS")
-    tilt = rng.normal(0, [4, 2, 2]).clip(-8, 8)
-    order = orders[rng.integers(3)]
-    return oblique_grid((*size.plane, slices), (edge, edge, thickness), tuple(tilt), order, centre)
-
-
-def _draw_frame_times(rng: np.random.Generator, size: Size, scan: Scan, arrival_s: float) -> tuple[float, ...]:
-    """Every 1-2.5 s; truncated scans end 24-30 s after arrival, which is soon after the first pass."""
-    frames = int(rng.integers(size.frames[0], size.frames[1] + 1))
-    interval = round(rng.uniform(*size.duration_s) / frames, 2)
-    if scan == "truncated":
-        frames = min(frames, int(np.ceil((arrival_s + rng.uniform(24, 30)) / interval)) + 1)
-    return tuple(round(i * interval, 2) for i in range(frames))
+def _draw_mri_hours(rng: np.random.Generator, mix: Mix) -> float:
+    """Time from CT to MRI."""
+    side, position = rng.standard_normal(), rng.random()
+    if mix.mri == "follow-up":
+        return 24 * float(FOLLOW_UP_DAYS[0] + position * (FOLLOW_UP_DAYS[1] - FOLLOW_UP_DAYS[0]))
+    return float(np.clip(EARLY_MRI_MINUTES * np.exp(side * EARLY_MRI_SIGMA[int(side > 0)]), *EARLY_MRI_RANGE)) / 60
 
 
 def _draw_wave(rng: np.random.Generator) -> Wave:

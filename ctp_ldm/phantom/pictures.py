@@ -1,6 +1,7 @@
 """Figures of a phantom: curves and calibration, and cases as a reader sees them."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -8,29 +9,40 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ctp_ldm.phantom import ct
-from ctp_ldm.phantom.calibration import TARGETS
 from ctp_ldm.phantom.haemodynamics import patient_bolus
 from ctp_ldm.phantom.mri import Diffusion
 from ctp_ldm.phantom.simulate import Computed, Truth
+from ctp_ldm.phantom.targets import TARGETS
+
+LEAST_SHOWN_ML = 0.1  # of a logarithmic axis
 
 
-def draw_calibration(measured: Sequence[dict[str, Any]], truth: Truth) -> Figure:
-    """Curves of one patient, volumes of all, and where each figure lies between its limits."""
-    figure = Figure(figsize=(15, 4.6), layout="constrained")
+def draw_calibration(patients: Sequence[dict[str, Any]], found: dict[str, float], truth: Truth) -> Figure:
+    """Curves of one patient, infarcts beside what rCBF < 38 % says of them, and each figure between its limits."""
+    figure = Figure(figsize=(15, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
-    curves, volumes, limits = figure.subplots(1, 3, width_ratios=[1.2, 1, 1.6])
+    curves, volumes, limits = figure.subplots(1, 3, width_ratios=[1.1, 1, 1.7])
     _draw_curves(curves, truth)
-    ml = [p["lesion_ml"] for p in measured if p["lesion_ml"] > 0]
-    volumes.hist(np.log10(ml), bins=24, color="#4c72b0")
-    volumes.set_xticks([-1, 0, 1, 2], ["0.1", "1", "10", "100"])
-    volumes.set(xlabel="infarct, mL", ylabel="patients", title=f"{len(ml)} infarcts in {len(measured)} patients")
-    for row, target in enumerate(reversed(TARGETS)):
-        position = (target.measure(measured) - target.low) / (target.high - target.low)
+    low, label = ([max(p[key], LEAST_SHOWN_ML) for p in patients] for key in ("low_ml", "label_ml"))
+    volumes.plot([LEAST_SHOWN_ML, 500], [LEAST_SHOWN_ML, 500], color="#999999", lw=0.8)
+    volumes.plot(label, low, "o", ms=3, alpha=0.6, color="#4c72b0")
+    volumes.set(xscale="log", yscale="log", aspect="equal", xlabel="infarct on MRI, mL", ylabel="rCBF < 38 % on CT, mL")
+    volumes.set_title(f"{len(patients)} strokes of large arteries")
+    shown = [target for target in reversed(TARGETS) if not target.why]
+    for row, target in enumerate(shown):
+        position = (found[target.key] - target.low) / (target.high - target.low)
         limits.plot(np.clip(position, -0.3, 1.3), row, "o", color="#2a7f3f" if 0 <= position <= 1 else "#c0392b")
-    limits.set_yticks(range(len(TARGETS)), [target.name for target in reversed(TARGETS)], fontsize=7)
+    limits.set_yticks(range(len(shown)), [target.name for target in shown], fontsize=7)
     limits.axvspan(0, 1, color="#2a7f3f", alpha=0.12)
     limits.set(xlim=(-0.35, 1.35), xticks=[0, 1], xticklabels=["lowest", "highest"], title="calibration")
     return figure
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def _draw_curves(axis: Any, truth: Truth) -> None:

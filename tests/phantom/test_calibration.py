@@ -1,4 +1,4 @@
-"""The figures that a phantom is measured by, and that it meets them."""
+"""The figures that a phantom is measured by, and that it meets them on patients that nothing was tuned on."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ctp_ldm.phantom import PRESETS, Mix, describe_phantom
-from ctp_ldm.phantom.calibration import TARGETS, auc, calibrate
+from ctp_ldm.phantom.calibration import auc, measure, summarise
 from ctp_ldm.phantom.patient import Settings
+from ctp_ldm.phantom.targets import TARGETS, Target
+
+HELD_OUT_SEEDS = (20250, 20260)
+"""Parameters were tuned on seeds 901 and 902."""
 
 
 @pytest.mark.parametrize("decimals", [6, 0], ids=["few-ties", "many-ties"])
@@ -20,41 +24,45 @@ def test_auc_is_that_of_an_independent_implementation(decimals: int) -> None:
     assert auc(scores, label) == pytest.approx(roc_auc_score(label, scores))
 
 
-def test_a_phantom_is_described_in_tables_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = describe_phantom(tmp_path / "out", "stress", 12, 3, "tiny", workers=1)
+def test_a_phantom_is_described_in_a_table_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = describe_phantom(tmp_path / "out", PRESETS["standard"].mix, 12, 3, "tiny", workers=1)
     content = json.loads((tmp_path / "out" / "calibration.json").read_text())
-    assert content["found"].keys() == found.keys() == {target.name for target in TARGETS}
+    assert content["found"].keys() == found.keys() == {target.key for target in TARGETS}
+    assert content["mix"]["mri"] == "early"
     table, shown = (tmp_path / "out" / "calibration.md").read_text(), capsys.readouterr().out
     assert all(target.name in table for target in TARGETS)
     assert "Cereda" in shown
-    for oracle in ("true CBF, CBV and delay", "noisy curve of the voxel", "none"):
-        assert oracle in table
-        assert np.isfinite(list(content["oracles"][oracle].values())).all()
+    assert np.isfinite([found[key] for key in ("rule bias", "rule Dice", "label_ml 50 %", "adc_grey")]).all()
     for figure in ("calibration.png", "cases.png"):
         assert (tmp_path / "out" / figure).stat().st_size > 20_000
 
 
-def test_too_few_patients_to_describe_are_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_described_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cases: found 3, expected at least 12"):
-        describe_phantom(tmp_path / "out", "demo", 3, 0, "tiny")
+        describe_phantom(tmp_path / "out", Mix(), 3, 0, "tiny")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="file is a file"):
+        describe_phantom(tmp_path / "file", Mix(), 12, 0, "tiny")
+
+
+def test_only_what_is_tested_can_be_missed() -> None:
+    tested, shown = Target("x", "", "", 0, 1, ""), Target("x", "", "", 0, 1, "", why="derived")
+    assert [target.missed({"x": 2.0}) for target in (tested, shown)] == [True, False]
+    assert tested.missed({"x": float("nan")})
+    assert not tested.missed({"x": 0.5})
 
 
 def test_measures_do_not_depend_on_the_number_of_workers() -> None:
     settings = Settings(5, "tiny", Mix())
-    alone, shared = (calibrate(settings, 3, workers) for workers in (1, 2))
-    assert json.dumps(alone) == json.dumps(shared)
+    alone, shared = (summarise(settings, measure(settings, 12, workers)) for workers in (1, 2))
+    np.testing.assert_equal(alone, shared)
 
 
 @pytest.mark.slow
-def test_two_hundred_standard_patients_meet_every_target() -> None:
+@pytest.mark.parametrize("seed", HELD_OUT_SEEDS)
+def test_two_hundred_patients_of_a_kind_meet_every_target(seed: int) -> None:
     preset = PRESETS["standard"]
-    measured = calibrate(Settings(preset.seed, preset.size, preset.mix), 200, workers=2)
-    outside = {
-        target.name: target.measure(measured)
-        for target in TARGETS
-        if not target.low <= target.measure(measured) <= target.high
-    }
-    assert not outside
-    by_name = {target.name: target.measure(measured) for target in TARGETS}
-    assert by_name["HU before contrast, voxel AUC"] < by_name["CBF, voxel AUC"] - 0.1
+    settings = Settings(seed, preset.size, preset.mix)
+    found = summarise(settings, measure(settings, 200, workers=2))
+    assert not {target.name: found[target.key] for target in TARGETS if target.missed(found)}

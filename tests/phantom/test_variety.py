@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass
 
-from ctp_ldm.phantom import PRESETS, Mix, ct
+from ctp_ldm.phantom import PRESETS, Mix, changed, ct, lesions
+from ctp_ldm.phantom.lesions import EDGE_FLOW, LETHAL_FLOW, LETHAL_MINUTES, draw_lesion
 from ctp_ldm.phantom.patient import Patient, Settings, draw_patient
 from ctp_ldm.phantom.simulate import Streams, Truth, draw_streams, scan_mri
 
 from .conftest import SEED, Simulated, simulated
 
 ONLY = Mix(emboli=0, lacune=0, hypoperfusion=0, lesion_free=0, reperfused=0, old_infarct=0, leukoaraiosis=0)
+CASE_SETTINGS = Settings(SEED, "small", ONLY)
 
 
 def _patients(mix: Mix, count: int = 400) -> list[Patient]:
@@ -63,12 +65,60 @@ def test_a_scan_has_frames_before_the_bolus_and_some_end_soon_after_it() -> None
             assert after < 33
 
 
-def test_reperfusion_spares_the_more_the_sooner_it_comes() -> None:
-    patient = _patients(ONLY, 1)[0]
-    minutes = [30.0, 120.0, 600.0, float("inf")]
-    fractions = [replace(patient, recanalised_minutes=m, mri_hours=48.0).infarcted_fraction for m in minutes]
-    assert fractions == sorted(fractions)
-    assert fractions[0] < 0.7 < fractions[-1]
+def _core_ml(case: Simulated, **changes: float) -> float:
+    """Of the same patient, all random fields alike, with other hidden parameters."""
+    patient = replace(case.truth.patient, **changes)
+    lesion = draw_lesion(draw_streams(CASE_SETTINGS, patient.index).lesion, patient, case.truth.head)
+    return float((lesion.core > 0.5).sum() * patient.grid.voxel_ml)
+
+
+def test_more_time_and_worse_collaterals_kill_more() -> None:
+    for case in [simulated(CASE_SETTINGS, index) for index in range(1, 5)]:
+        never = {"recanalised_minutes": float("inf")}
+        by_time = [_core_ml(case, **never, mri_hours=hours) for hours in (0.5, 2.0, 6.0, 48.0)]
+        by_collaterals = [_core_ml(case, **never, mri_hours=6.0, collaterals=c) for c in (0.9, 0.5, 0.1)]
+        by_reperfusion = [_core_ml(case, mri_hours=48.0, recanalised_minutes=m) for m in (30.0, 120.0, 600.0)]
+        for volumes in (by_time, by_collaterals, by_reperfusion):
+            assert volumes == sorted(volumes)
+            assert volumes[0] < volumes[-1]
+
+
+def test_the_core_grows_between_ct_and_mri() -> None:
+    for case in [simulated(CASE_SETTINGS, index) for index in range(1, 5)]:
+        lesion = case.truth.lesion
+        assert not (lesion.core_at_ct > 0.5)[lesion.core <= 0.5].any()
+        assert (lesion.core > 0.5).sum() >= (lesion.core_at_ct > 0.5).sum()
+    late = simulated(CASE_SETTINGS._replace(mix=replace(ONLY, mri="follow-up")), 1).truth
+    assert (late.lesion.core > 0.5).sum() > (late.lesion.core_at_ct > 0.5).sum()
+
+
+def test_tissue_dies_where_flow_and_tolerance_are_below_the_lethal_flow() -> None:
+    """The closed form: without tolerance and with the lethal flow known, the core is a threshold of flow."""
+    case = simulated(CASE_SETTINGS, 1)
+    patient, head = replace(case.truth.patient, recanalised_minutes=float("inf"), frailty=0.0), case.truth.head
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lesions, "TOLERANCE", 0.0)
+        patch.setattr(lesions, "WHITE_TOLERANCE", 0.0)
+        lesion = draw_lesion(draw_streams(CASE_SETTINGS, 1).lesion, patient, head)
+    lethal = LETHAL_FLOW * (1 - np.exp(-60 * patient.mri_hours / LETHAL_MINUTES))
+    reach = np.minimum(head.territory[patient.territory], head.side if patient.side == "right" else -head.side)
+    at_risk = (head.tissue > 0.7) & (reach > 0)
+    np.testing.assert_array_equal(lesion.core > 0.5, at_risk & (lesion.occluded_flow < lethal))
+
+
+def test_the_deficit_has_its_volume_and_holds_the_core() -> None:
+    for index in range(1, 7):
+        truth = simulated(CASE_SETTINGS, index).truth
+        flow, tissue = truth.lesion.occluded_flow, truth.head.tissue > 0.7
+        deficit = tissue & (flow < EDGE_FLOW)
+        side = truth.head.side if truth.patient.side == "right" else -truth.head.side
+        room = (tissue & (np.minimum(truth.head.territory[truth.patient.territory], side) > 0)).sum()
+        most = min(truth.patient.low_flow_ml / truth.patient.grid.voxel_ml, room)
+        assert 0.6 * most < deficit.sum() < 1.3 * most
+        core = truth.lesion.core > 0.5
+        if core.sum() > 50:
+            assert (core & deficit).sum() > 0.85 * core.sum()
+            assert 0.02 < np.median(flow[core]) < 0.45
 
 
 def test_low_flow_without_infarct() -> None:
@@ -79,20 +129,35 @@ def test_low_flow_without_infarct() -> None:
 
 
 def test_a_reperfused_core_has_its_flow_again_and_its_oedema_still() -> None:
-    case = _first(replace(ONLY, reperfused=1), lambda t: t.patient.core_ml > 10 and t.patient.onset_minutes > 120)
+    case = _first(
+        replace(ONLY, reperfused=1), lambda t: (t.lesion.core > 0.5).sum() > 500 and t.patient.onset_minutes > 120
+    )
     truth, core = case.truth, case.truth.lesion.core > 0.5
     assert core.any()
     assert truth.lesion.occluded_flow[core].mean() < 0.6
-    assert truth.lesion.relative_flow[core].min() > 0.9
+    assert truth.lesion.relative_flow[core].min() > 0.85
     assert ct.water_uptake(truth.patient, truth.lesion)[core].mean() > 0.2
 
 
-def test_a_lacune_is_small_deep_and_hardly_seen_in_flow() -> None:
-    truth = _first(replace(ONLY, lacune=1)).truth
-    core = truth.lesion.core > 0.5
-    assert 0 < core.sum() * truth.patient.grid.voxel_ml < 2.2
-    assert truth.lesion.relative_flow[core].min() > 0.7
+@pytest.mark.parametrize("kind", ["lacune", "emboli"])
+def test_small_infarcts_have_their_volume_within_a_deficit_of_their_own(kind: str) -> None:
+    case = _first(replace(ONLY, **{kind: 1}), lambda t: t.patient.core_ml > 0.5)
+    truth, core = case.truth, case.truth.lesion.core > 0.5
+    assert core.sum() * truth.patient.grid.voxel_ml == pytest.approx(
+        truth.patient.core_ml, abs=truth.patient.grid.voxel_ml
+    )
     assert (truth.head.tissue[core] > 0.7).all()
+    assert np.median(truth.lesion.relative_flow[core]) < 0.75
+    far = truth.head.tissue > 0.7
+    assert np.median(truth.lesion.relative_flow[far]) == pytest.approx(1, abs=0.01)
+
+
+def test_early_mri_is_made_when_isles18_made_it_and_follow_up_days_later() -> None:
+    minutes = [60 * p.mri_hours - p.onset_minutes for p in _patients(Mix(), 2000)]
+    assert np.percentile(minutes, [25, 50, 75]) == pytest.approx([25, 36, 79], rel=0.12)
+    days = [p.mri_hours / 24 - p.onset_minutes / 1440 for p in _patients(Mix(mri="follow-up"))]
+    assert min(days) >= 2
+    assert max(days) <= 9
 
 
 def test_old_infarcts_are_dark_on_ct_badly_perfused_and_bright_in_adc() -> None:
@@ -130,9 +195,8 @@ STILL = {"mri_shift_mm": (0.0, 0.0, 0.0), "mri_turn_degrees": (0.0, 0.0, 0.0), "
 
 
 def _with_core() -> tuple[Truth, Callable[[], Streams]]:
-    settings = Settings(SEED, "small", ONLY)
-    index = next(i for i in range(1, 30) if draw_patient(draw_streams(settings, i).hidden, settings, i).core_ml > 20)
-    return _first(ONLY, lambda t: t.patient.index == index).truth, lambda: draw_streams(settings, index)
+    truth = _first(ONLY, lambda t: (t.lesion.core > 0.5).sum() * t.patient.grid.voxel_ml > 20).truth
+    return truth, lambda: draw_streams(CASE_SETTINGS, truth.patient.index)
 
 
 def test_without_displacement_the_label_is_the_core() -> None:
@@ -165,3 +229,13 @@ def test_ct_and_mri_are_one_to_two_millimetres_apart() -> None:
 def test_impossible_mixes_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"found .*expected"):
         Mix(**shares)
+    with pytest.raises(ValueError, match=r"found .*expected"):
+        changed(Mix(), shares)
+
+
+def test_shares_of_a_mix_are_changed_by_name() -> None:
+    assert changed(PRESETS["stress"].mix, {"lesion_free": 0.4}) == replace(PRESETS["stress"].mix, lesion_free=0.4)
+    with pytest.raises(ValueError, match=r"found lesionfree, old, expected emboli, lacune, .*mri$"):
+        changed(Mix(), {"lesionfree": 0.4, "old": 1, "late": 0.2})
+    with pytest.raises(ValueError, match=r"mix\.mri: found 'soon', expected one of early, follow-up"):
+        changed(Mix(), {"mri": "soon"})

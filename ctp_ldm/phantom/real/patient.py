@@ -13,13 +13,12 @@ from ctp_ldm.phantom.grid import Float
 from ctp_ldm.phantom.haemodynamics import perfusion
 from ctp_ldm.phantom.lesions import (
     CORE_EDGE_MM,
-    INFARCTABLE,
     Lesion,
     draw_lesion,
     exposed,
     lesion_at_ct,
+    lethal_flow,
     residual_flow,
-    severity_of,
 )
 from ctp_ldm.phantom.mix import Mix
 from ctp_ldm.phantom.mri import misregistered
@@ -27,7 +26,7 @@ from ctp_ldm.phantom.patient import Kind, Patient, Settings, draw_patient
 from ctp_ldm.phantom.real.files import Mri
 from ctp_ldm.phantom.real.head import build_real_head
 from ctp_ldm.phantom.real.slab import Slab
-from ctp_ldm.phantom.regions import distance_to, soft_edge
+from ctp_ldm.phantom.regions import INFARCTABLE, distance_to, soft_edge
 from ctp_ldm.phantom.simulate import Streams, Truth, draw_streams
 from ctp_ldm.phantom.vessels import TERRITORIES, Territory
 
@@ -101,12 +100,13 @@ def _struck(patient: Patient, head: Head, core: Float) -> tuple[Patient, Struck]
 
 
 def _lesion_around(rng: np.random.Generator, patient: Patient, head: Head, core: Float, struck: Struck) -> Lesion:
-    """The flow deficit behind a given infarct: deepest near it and in its territories, with a border of its own."""
+    """The flow deficit that makes a given infarct: lethal within it, and with a border of its own around it."""
     at_risk = (head.tissue > INFARCTABLE) & (struck.reach > 0)
     exposure = exposed(rng, patient, struck.seeds, struck.reach)
-    low_voxels = int(np.clip(round(patient.low_flow_ml / patient.grid.voxel_ml), 1, max(1, 0.95 * at_risk.sum())))
-    severity = severity_of(exposure, at_risk, struck.reach, low_voxels)
-    return lesion_at_ct(patient, core, residual_flow(patient, severity))
+    core_voxels = int(np.clip((core > 0.5).sum(), 1, 0.4 * at_risk.sum()))
+    occluded = residual_flow(patient, exposure, at_risk, struck.reach, core_voxels)
+    at_ct = core * (occluded < lethal_flow(patient, patient.minutes_until_ct))
+    return lesion_at_ct(patient, core, at_ct, occluded)
 
 
 def _kind_without_lesion(rng: np.random.Generator, mix: Mix) -> Kind:
