@@ -31,13 +31,15 @@ LETHAL_RANGE = (0.05, 0.55)
 LEAST_FLOW, NARROWED_FLOW = (0.0, 0.33), (0.3, 0.55)
 """Least flow without and with excellent collaterals, behind an occluded (calibrated) and a narrowed large artery."""
 BRANCH_FLOW = 0.2
-"""Least flow there, or the lethal one where that is lower."""
+"""Least flow behind branches and perforators, or the lethal one where that is lower."""
 CORE_EDGE_MM = 1.0
 TOLERANCE, TOLERANCE_MM = 0.14, 6.0  # SD in units of relative flow, and correlation length: calibrated
 WHITE_TOLERANCE = 0.02  # of white matter above grey
 SHOULDER_MM = 5.0  # over which flow becomes healthy beyond the deficit
 FLOW_EDGE_MM = 2.0
 DEPTH = 0.15  # part of the deficit that has the least flow
+MOST_INFARCTED = 0.4  # of the tissue at risk, where the volume of the infarct is given
+LEAST_VOXELS = 16  # of tissue that an occlusion may strike
 LUXURY = 0.15  # how far flow in a reperfused core exceeds healthy flow
 
 
@@ -69,32 +71,46 @@ def least_flow(patient: Patient) -> float:
 
 
 def draw_lesion(rng: np.random.Generator, patient: Patient, head: Head) -> Lesion:
-    """Draws the lesion of a patient; the maps are trivial for a lesion-free one."""
-    grid = patient.grid
-    if patient.kind == "lesion-free":
-        flow, core = np.ones(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
-        return Lesion(core, core, flow, flow)
+    """Draws the lesion of a patient; the maps are trivial for a lesion-free one.
 
-    reach = head.side if patient.side == "right" else -head.side
-    if patient.large_artery:
-        reach = np.minimum(head.territory[patient.territory], reach)
-    at_risk = (head.tissue > INFARCTABLE) & (reach > 0)
-    if patient.kind == "lacune":
-        at_risk &= _deep(head, grid)
-    if at_risk.sum() < patient.emboli:  # the slab misses the territory: elsewhere on that side, then
-        reach = head.side if patient.side == "right" else -head.side
-        at_risk = (head.tissue > INFARCTABLE) & (reach > 0)
+    Raises:
+        ValueError: the grid holds too little tissue of the hemisphere.
+    """
+    grid = patient.grid
+    healthy, nothing = np.ones(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    if patient.kind == "lesion-free":
+        return Lesion(nothing, nothing, healthy, healthy)
+
+    at_risk, reach = _at_risk(patient, head)
     exposure = exposed(rng, patient, _seeds(rng, patient, at_risk, reach), reach)
-    core_voxels = round(patient.core_ml / grid.voxel_ml) if patient.core_ml else None
-    if core_voxels is not None:
-        core_voxels = int(np.clip(core_voxels, 1, 0.4 * at_risk.sum()))
+    core_voxels = None
+    if patient.core_ml:
+        core_voxels = int(np.clip(round(patient.core_ml / grid.voxel_ml), 1, MOST_INFARCTED * at_risk.sum()))
     occluded = residual_flow(patient, exposure, at_risk, reach, core_voxels)
     if patient.kind == "hypoperfusion":  # no race: the tissue has always lived with this flow
-        nothing = np.zeros(grid.shape, np.float32)
-        return lesion_at_ct(patient, nothing, nothing, occluded)
+        return Lesion(nothing, nothing, occluded, occluded)
     tolerance = TOLERANCE * grid.smooth_noise(rng, TOLERANCE_MM) + WHITE_TOLERANCE * head.white
     suffered = np.where(at_risk, occluded + tolerance, np.inf)
     return lesion_at_ct(patient, *_race(patient, suffered, core_voxels), occluded)
+
+
+def _at_risk(patient: Patient, head: Head) -> tuple[Mask, Float]:
+    """The tissue that the occlusion may strike, and how far inside the supply of the vessel each voxel lies, in mm."""
+    hemisphere = head.side if patient.side == "right" else -head.side
+    tissue = head.tissue > INFARCTABLE
+    reach = np.minimum(head.territory[patient.territory], hemisphere) if patient.large_artery else hemisphere
+    at_risk = tissue & (reach > 0)
+    if patient.kind == "lacune":
+        at_risk &= _deep(head, patient.grid)
+    if at_risk.sum() < LEAST_VOXELS:  # the slab misses the territory: elsewhere on that side, then
+        reach = hemisphere
+        at_risk = tissue & (reach > 0)
+    if at_risk.sum() < LEAST_VOXELS:
+        raise ValueError(
+            f"{patient.name}: the grid of {patient.grid.shape} voxels holds {at_risk.sum()} voxels of tissue on the "
+            f"{patient.side}, expected at least {LEAST_VOXELS}: too few to hold a territory; take more slices"
+        )
+    return at_risk, reach
 
 
 def _race(patient: Patient, suffered: Float, core_voxels: int | None) -> tuple[Float, Float]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_fill_holes, label
 
+from ctp_ldm.commands import run_command
 from ctp_ldm.phantom import Mix, tree, write_phantom
 from ctp_ldm.phantom.files import MAPS
 
@@ -182,6 +183,57 @@ def test_refuses_foreign_folders(tmp_path: Path) -> None:
         write_phantom(bids, cases=1, size="tiny")
     with pytest.raises(NotADirectoryError, match=r"notes\.txt"):
         write_phantom(tmp_path / "notes.txt", cases=1, size="tiny")
+
+
+def test_a_phantom_of_another_version_is_never_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_phantom(tmp_path / "out", cases=1, size="tiny", workers=1)
+    before = _files(tmp_path / "out")
+    monkeypatch.setattr(tree, "VERSION", tree.VERSION + 1)
+    with pytest.raises(FileExistsError, match=r"holds a phantom with settings .*Name a new or empty folder"):
+        write_phantom(tmp_path / "out", cases=2, size="tiny", workers=1)
+    assert _files(tmp_path / "out") == before
+
+
+def test_shares_of_the_mix_are_set_from_the_command(tmp_path: Path) -> None:
+    words = ["--cases=4", "--size=tiny", "--workers=1", "--mix.lacune", "1", "--mix.emboli=0", "--mix.mri=follow-up"]
+    zero = ["--mix.lesion_free=0", "--mix.hypoperfusion=0"]
+    run_command("phantom", [str(tmp_path / "out"), *words, *zero])
+    rows = _participants(tmp_path / "out")
+    assert {row["kind"] for row in rows} == {"lacune"}
+    assert all(float(row["mri_hours"]) > 48 for row in rows)
+    described = json.loads((tmp_path / "out" / "dataset_description.json").read_text())["Phantom"]["mix"]
+    assert (described["lacune"], described["mri"], described["late"]) == (1, "follow-up", Mix().late)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mix.lesionfree", "0.4"], "mix: found lesionfree, expected emboli, lacune"),
+        (
+            ["--mix.lesion_free", "0.9", "--mix.emboli", "0.3"],
+            r"mix: emboli \+ lacune .* found 1.35, expected at most 1",
+        ),
+        (["--mix.late", "-1"], r"mix\.late: found -1.*expected a share from 0 to 1"),
+        (["--mix.late", "often"], r"mix\.late: found 'often', expected a share"),
+        (["--parts", "[0,0,0]"], "expected three numbers of patients"),
+        (["--cases", "0"], "cases: found 0, expected at least 1"),
+        (["--describe", "--cases", "0"], "cases: found 0, expected at least 12"),
+        (["--describe", "--from-mri", "somewhere"], "--describe and --from-mri do not go together"),
+    ],
+)
+def test_impossible_commands_are_answered_before_any_work(tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_command("phantom", [str(tmp_path / "out"), *words])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_command("phantom", [str(tmp_path / "out"), "--preset", "easy"])
+    shown = capsys.readouterr().err
+    assert "easy" in shown
+    assert "outcome" in shown
+    assert not (tmp_path / "out").exists()
 
 
 def test_refuses_a_phantom_with_other_settings(phantom: Path) -> None:

@@ -128,6 +128,13 @@ def test_low_flow_without_infarct() -> None:
     assert low.sum() * truth.patient.grid.voxel_ml > 10
 
 
+def test_a_grid_that_holds_no_territory_is_refused_with_the_reason() -> None:
+    case = simulated(CASE_SETTINGS, 1)
+    bare = replace(case.truth.head, grey=0 * case.truth.head.grey, white=0 * case.truth.head.white)
+    with pytest.raises(ValueError, match=r"sub-stroke0001: the grid of .* holds 0 voxels of tissue on the .* too few"):
+        draw_lesion(case.rng.lesion, case.truth.patient, bare)
+
+
 def test_a_reperfused_core_has_its_flow_again_and_its_oedema_still() -> None:
     case = _first(
         replace(ONLY, reperfused=1), lambda t: (t.lesion.core > 0.5).sum() > 500 and t.patient.onset_minutes > 120

@@ -13,6 +13,7 @@ from ctp_ldm.phantom.grid import Float
 from ctp_ldm.phantom.haemodynamics import perfusion
 from ctp_ldm.phantom.lesions import (
     CORE_EDGE_MM,
+    MOST_INFARCTED,
     Lesion,
     draw_lesion,
     exposed,
@@ -103,7 +104,7 @@ def _lesion_around(rng: np.random.Generator, patient: Patient, head: Head, core:
     """The flow deficit that makes a given infarct: lethal within it, and with a border of its own around it."""
     at_risk = (head.tissue > INFARCTABLE) & (struck.reach > 0)
     exposure = exposed(rng, patient, struck.seeds, struck.reach)
-    core_voxels = int(np.clip((core > 0.5).sum(), 1, 0.4 * at_risk.sum()))
+    core_voxels = int(np.clip((core > 0.5).sum(), 1, max(1, MOST_INFARCTED * at_risk.sum())))
     occluded = residual_flow(patient, exposure, at_risk, struck.reach, core_voxels)
     at_ct = core * (occluded < lethal_flow(patient, patient.minutes_until_ct))
     return lesion_at_ct(patient, core, at_ct, occluded)
