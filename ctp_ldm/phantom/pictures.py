@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from ctp_ldm.phantom import ct
 from ctp_ldm.phantom.haemodynamics import patient_bolus
 from ctp_ldm.phantom.mri import Diffusion
+from ctp_ldm.phantom.regions import INFARCTABLE
 from ctp_ldm.phantom.simulate import Computed, Truth
 from ctp_ldm.phantom.targets import TARGETS
 
+LOW_FLOW = 0.5  # in whose largest area a patient without infarct is shown
 LEAST_SHOWN_ML = 0.1  # of a logarithmic axis
 
 
@@ -67,7 +69,7 @@ def _draw_curves(axis: Any, truth: Truth) -> None:
 
 
 def draw_cases(cases: Sequence[tuple[Truth, Computed, Diffusion]]) -> Figure:
-    """A row for each case, at the slice of the largest infarct (else the middle one), with the label's outline."""
+    """A row for each case, at the slice of the largest infarct, else of most low flow, with the label's outline."""
     figure = Figure(figsize=(12, 1.85 * len(cases)), layout="constrained", facecolor="black")
     FigureCanvasAgg(figure)
     for axes, (truth, computed, diffusion) in zip(figure.subplots(len(cases), 7, squeeze=False), cases, strict=True):
@@ -76,7 +78,8 @@ def draw_cases(cases: Sequence[tuple[Truth, Computed, Diffusion]]) -> Figure:
 
 
 def _draw_case(axes: Any, truth: Truth, computed: Computed, diffusion: Diffusion) -> None:
-    areas = diffusion.label.sum(axis=(0, 1))
+    low = (truth.lesion.occluded_flow < LOW_FLOW) & (truth.head.tissue > INFARCTABLE)
+    areas = next((m.sum(axis=(0, 1)) for m in (diffusion.label, low) if m.any()), np.zeros(diffusion.label.shape[2]))
     z = int(areas.argmax()) if areas.any() else len(areas) // 2
     times = np.array(truth.patient.frame_times_s)
     peak = int(np.abs(times - truth.patient.arrival_s - 8).argmin())
@@ -87,7 +90,7 @@ def _draw_case(axes: Any, truth: Truth, computed: Computed, diffusion: Diffusion
         ("CBF 0–80", computed.maps.cbf, "jet", 0, 80),
         ("Tmax 0–12 s", computed.maps.tmax, "jet", 0, 12),
         ("true CBF 0–80", truth.flow.cbf, "jet", 0, 80),
-        ("DWI", diffusion.dwi, "gray", 0, 3 * healthy),
+        ("DWI", diffusion.dwi, "gray", 0, 2.2 * healthy),
         ("ADC 0–2000", diffusion.adc, "gray", 0, 2000),
     ]
     order = np.sign(np.diag(truth.patient.grid.affine)[:2])
