@@ -78,8 +78,10 @@ def draw_cases(cases: Sequence[tuple[Truth, Computed, Diffusion]]) -> Figure:
 
 
 def _draw_case(axes: Any, truth: Truth, computed: Computed, diffusion: Diffusion) -> None:
-    low = (truth.lesion.occluded_flow < LOW_FLOW) & (truth.head.tissue > INFARCTABLE)
-    areas = next((m.sum(axis=(0, 1)) for m in (diffusion.label, low) if m.any()), np.zeros(diffusion.label.shape[2]))
+    deficit = (truth.lesion.occluded_flow < LOW_FLOW) & (truth.head.tissue > INFARCTABLE)
+    areas = next(
+        (m.sum(axis=(0, 1)) for m in (diffusion.label, deficit) if m.any()), np.zeros(diffusion.label.shape[2])
+    )
     z = int(areas.argmax()) if areas.any() else len(areas) // 2
     times = np.array(truth.patient.frame_times_s)
     peak = int(np.abs(times - truth.patient.arrival_s - 8).argmin())
