@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from launching import Run, run_to_end
+from launching import Run, run_to_end, wait_for
 from running import Command, options
 from torch import Tensor
 
@@ -268,13 +268,6 @@ class NaNInRank1(L.Callback):
             return terms
 
         pl_module.loss = spoilt  # type: ignore[assignment]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def children(pid: int) -> list[int]:

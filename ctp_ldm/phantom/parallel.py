@@ -1,8 +1,10 @@
 """Many patients, in this process or in several."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
 from ctp_ldm.phantom.anatomy import Atlas, load_atlas
@@ -22,7 +24,7 @@ def each_case(task: Callable[[Case], Result], cases: Sequence[Case], workers: in
     if workers == 1:
         yield from map(task, cases)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _share_atlas, (atlas,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (atlas,)) as pool:
         try:
             yield from pool.map(task, cases)
         except BaseException:
@@ -38,6 +40,15 @@ def shared_atlas() -> Atlas:
     return _atlas
 
 
-def _share_atlas(atlas: Atlas) -> None:
+def _begin_worker(atlas: Atlas) -> None:
     global _atlas
     _atlas = atlas
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A command that is killed cannot tell its workers to end: they would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,12 +1,18 @@
 """The files: layout, geometry, determinism, resuming and refusing."""
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from launching import wait_for
 from scipy.ndimage import binary_fill_holes, label
 
 from ctp_ldm.commands import run_command
@@ -168,6 +174,27 @@ def test_resume_completes_and_keeps(tmp_path: Path) -> None:
     assert _files(out) == whole
     assert kept.stat().st_mtime_ns == stamp
     assert [folder.name for folder in folders] == [f"sub-stroke000{i}" for i in (1, 2, 3)]
+
+
+def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "ctp_ldm", "phantom", str(tmp_path / "out"), "--size=tiny", "--cases=5000"]
+    command = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_for(lambda: any(tmp_path.glob("out/derivatives/*")))
+        command.kill()
+        command.wait()
+        wait_for(lambda: not _is_there(command.pid), seconds=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)
+
+
+def _is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_refuses_foreign_folders(tmp_path: Path) -> None:
