@@ -199,7 +199,7 @@ def _remarks(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     if facts.get("brain", {}).get("cut"):
         yield "the brain reaches the edge of the field of view"
     if not facts.get("lesion", {}).get("binary", True):
-        yield "the lesion file is no mask of 0 and 1: what is above 0.5 counts as lesion"
+        yield "the lesion file is no mask of two values: what is above half of its maximum counts as lesion"
     inside = facts.get("lesion", {}).get("in_brain")
     if inside is not None and inside < LESION_IN_BRAIN:
         yield f"{1 - inside:.0%} of the lesion lies outside the brain"
