@@ -192,6 +192,8 @@ def _remarks(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     for role, found in facts.items():
         if found.get("motion", 0.0) > MOTION_MM:
             yield f"{role}: the head moves by {found['motion']:.1f} mm during the scan"
+        if found.get("cut_off") is not None:
+            yield f"{role}: is cut off at {found['cut_off']:.4g} HU, as by a window"
         if found.get("covered", 1.0) < COVERED:
             yield f"{role}: is 0 in {1 - found['covered']:.0%} of the brain"
         if found.get("negative", 0.0) > NEGATIVE:

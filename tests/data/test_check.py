@@ -84,6 +84,8 @@ def _in_milliseconds(files: Paths) -> Path:
 
 
 FAULTS: dict[str, tuple[Damage, str]] = {
+    "CT through a window": (changed("ctp", lambda v: v.clip(0, 80)), "everything above 80 HU is cut off"),
+    "CT of no known offset": (changed("ctp", lambda v: v + 976), "tissue seems to be at 10"),
     "truncated series": (trees.truncated("ctp"), "cannot be read as NIfTI"),
     "truncated map": (trees.truncated("cbf"), "cannot be read as NIfTI"),
     "non-finite map": (trees.not_finite("mtt"), "has 3 non-finite voxels of 8160"),
@@ -245,6 +247,7 @@ REMARKS: dict[str, tuple[Damage, str]] = {
     "motion": (changed("ctp", _moving), r"ctp: the head moves by (5|6)\.\d mm"),
     "lesion partly outside": (changed("lesion", _spilled), r"1\d% of the lesion lies outside the brain"),
     "negative": (changed("dwi", lambda v: _some(v, 0.1, np.negative)), r"dwi: is negative in (9|10|11)% of the brain"),
+    "window": (changed("ctp", lambda v: v.clip(-100, 300)), r"ctp: is cut off at 300 HU, as by a window"),
     "holes": (changed("adc", lambda v: _some(v, 0.2, np.zeros_like)), r"adc: is 0 in (19|20|21)% of the brain"),
 }
 
