@@ -86,6 +86,8 @@ def _in_milliseconds(files: Paths) -> Path:
 FAULTS: dict[str, tuple[Damage, str]] = {
     "CT through a window": (changed("ctp", lambda v: v.clip(0, 80)), "everything above 80 HU is cut off"),
     "CT of no known offset": (changed("ctp", lambda v: v + 976), "tissue seems to be at 10"),
+    "b = 0 image as DWI": (changed("dwi", trees.twice_as_bright_in_fluid), "as bright in fluid as in normal brain"),
+    "exponential ADC": (changed("adc", trees.exponential), "it is a DWI or an exponential ADC"),
     "truncated series": (trees.truncated("ctp"), "cannot be read as NIfTI"),
     "truncated map": (trees.truncated("cbf"), "cannot be read as NIfTI"),
     "non-finite map": (trees.not_finite("mtt"), "has 3 non-finite voxels of 8160"),
@@ -95,7 +97,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "no target": (trees.removed("adc"), "adc is missing: expected"),
     "no lesion mask": (trees.removed("lesion"), "lesion is missing: expected"),
     "lesion outside": (changed("lesion", trees.elsewhere), "only 0% of the lesion lies in the brain"),
-    "no unit of ADC": (changed("adc", lambda v: v / 10), "expected 300–2000 in 1e-6 mm2/s or 0.3–2 in 1e-3 mm2/s"),
+    "no unit of ADC": (changed("adc", lambda v: v / 10), "expected 500–1400 in 1e-6 mm2/s or 0.5–1.4 in 1e-3 mm2/s"),
     "no unit of a map": (changed("cbv", lambda v: v * 30), "expected 0.4–15 in mL/100 g"),
     "neither air nor brain": (changed("ctp", lambda v: v + 512), "neither air nor brain is seen"),
     "DWI saved as ADC": (trees.copied("dwi", onto="adc"), "_dwi.nii.gz has the content of"),
