@@ -13,6 +13,7 @@ import numpy as np
 from ctp_ldm.data.cases import Case, Layout, find_cases
 from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.loading import load_case
+from ctp_ldm.data.mirror import is_elsewhere
 from ctp_ldm.data.parallel import each_case
 from ctp_ldm.data.preparation import Settings, place
 from ctp_ldm.data.task import MASKS, Task
@@ -28,7 +29,7 @@ LESION_IN_BRAIN = 0.9
 class Findings:
     """What `check` found out about one case.
 
-    facts: groups ("grid", "brain", "lesion", and the roles) of plain values.
+    facts: groups ("grid", "brain", "lesion", "mirror", and the roles) of plain values.
     digests: role → digest of a file's content.
     faults: why the case cannot be used.
     remarks: what is worth a look.
@@ -205,6 +206,9 @@ def _remarks(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     inside = facts.get("lesion", {}).get("in_brain")
     if inside is not None and inside < LESION_IN_BRAIN:
         yield f"{1 - inside:.0%} of the lesion lies outside the brain"
+    mirror = facts.get("mirror")
+    if mirror is not None and is_elsewhere(mirror["adc"], mirror["dwi"]):
+        yield f"lesion: ADC {mirror['adc']:.0%}, DWI {mirror['dwi']:.0%} of the mirror site: a flipped or shifted mask?"
 
 
 def _summarise(values: list[Any]) -> dict[str, Any]:

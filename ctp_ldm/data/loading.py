@@ -11,7 +11,8 @@ from scipy import ndimage
 from ctp_ldm.data.cases import Case
 from ctp_ldm.data.faults import DataFault, UnknownUnit
 from ctp_ldm.data.masks import require_possible_lesion, set_voxels
-from ctp_ldm.data.quantities import Quantity
+from ctp_ldm.data.mirror import against_mirror
+from ctp_ldm.data.quantities import ApparentDiffusion, Quantity, RelativeDWI
 from ctp_ldm.data.task import BRAIN, LESION, MASKS, Task
 from ctp_ldm.data.volumes import Volume, read_volume, require_same_grid
 
@@ -87,6 +88,7 @@ def load_case(
     if describe and reference is not None:
         voxel_ml = float(np.prod(nib.affines.voxel_sizes(reference.affine))) / 1000
         facts |= _mask_facts(brain, volumes.get(LESION), voxel_ml, nib.affines.voxel_sizes(reference.affine))
+        facts |= _mirror_facts(task, values, lesion, brain, nib.affines.voxel_sizes(reference.affine))
     return LoadedCase(values, brain, lesion, affine, digests, facts, faults, undecided)
 
 
@@ -219,6 +221,19 @@ def _mask_facts(
             "binary": _has_two_values(volume.values),
         }
     return facts
+
+
+def _mirror_facts(
+    task: Task, values: Mapping[str, np.ndarray], lesion: np.ndarray | None, brain: np.ndarray, sizes: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Of ADC and DWI over their mirror sites, where the case has both and its lesion is large enough."""
+    read = {role: values[role][0] for role in task.quantities if role in values}
+    adc = next((v for r, v in read.items() if isinstance(task.quantities[r], ApparentDiffusion)), None)
+    dwi = next((v for r, v in read.items() if isinstance(task.quantities[r], RelativeDWI)), None)
+    if lesion is None or adc is None or dwi is None:
+        return {}
+    ratios = against_mirror({"adc": adc, "dwi": dwi}, adc, lesion, brain, sizes)
+    return {"mirror": ratios} if len(ratios) == 2 else {}
 
 
 def _has_two_values(values: np.ndarray) -> bool:
