@@ -4,9 +4,11 @@ import numpy as np
 from scipy import ndimage
 
 from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.window import cut_off_at
 
 SOFT_TISSUE_HU = (-5.0, 90.0)
 BONE_HU = 150.0
+MIXTURE_HU = -100.0
 OPENING_MM = 4.0
 PLAUSIBLE_ML = (60.0, 2300.0)
 PLAUSIBLE_SLICE_CM2 = (25.0, 330.0)
@@ -18,7 +20,8 @@ def ct_brain_mask(hu: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
     Head with skull: what lies in a slice inside the bone ring (> 150 HU), has soft-tissue HU (−5…90), is opened by
     4 mm in-plane (which cuts the bridges to orbit and scalp) and is the largest connected component; grown back by
     the opening within the soft tissue, holes filled.
-    Skull-stripped: everything that differs from the constant background, largest component, holes filled.
+    Skull-stripped: everything that differs from the constant background, and is no mixture with one far below 0 as
+    resampling makes it, largest component, holes filled.
 
     Args:
         hu: (X, Y, Z) Hounsfield units, the mean of some frames of a series.
@@ -28,13 +31,15 @@ def ct_brain_mask(hu: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
         (X, Y, Z) bool.
 
     Raises:
-        DataFault: no brain found, or one of implausible size (volume 60–2300 mL, largest slice 25–330 cm²).
+        DataFault: no brain found, or one of implausible size (volume 60–2300 mL, largest slice 25–330 cm²); a head
+            whose skull is cut off by a window.
     """
     background, share = _constant_background(hu)
     foreground = hu != background
     # A skull is more than a tenth of a head; the rim of a stripped brain may still hold some partial bone.
     if share > 0.2 and (hu > BONE_HU).sum() <= 0.05 * foreground.sum():
-        mask = _fill_slices(_largest(foreground))
+        _require_no_window(hu)
+        mask = _fill_slices(_largest(foreground & ((hu > MIXTURE_HU) | (background > MIXTURE_HU))))
     else:
         mask = _inside_skull(hu, voxel_sizes)
     _require_plausible(mask, voxel_sizes)
@@ -94,6 +99,17 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 
 def _fill_slices(mask: np.ndarray) -> np.ndarray:
     return np.stack([ndimage.binary_fill_holes(mask[:, :, z]) for z in range(mask.shape[2])], axis=2)
+
+
+def _require_no_window(hu: np.ndarray) -> None:
+    top = cut_off_at(hu)
+    if top is not None:
+        share = float((hu[hu > hu.min()] >= top).mean())
+        raise DataFault(
+            f"everything above {top:.4g} HU is cut off ({share:.0%} of the head has the highest value), so that skull "
+            f"and brain look alike; expected HU up to the skull's, above {BONE_HU:.0f}: export the CT without window, "
+            "or give a brain mask"
+        )
 
 
 def _require_plausible(mask: np.ndarray, voxel_sizes: np.ndarray) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ctp_ldm.data.cases import Case, Layout, find_cases
 from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.loading import load_case
+from ctp_ldm.data.mirror import is_elsewhere
 from ctp_ldm.data.parallel import each_case
 from ctp_ldm.data.preparation import Settings, place
 from ctp_ldm.data.task import MASKS, Task
@@ -28,7 +29,7 @@ LESION_IN_BRAIN = 0.9
 class Findings:
     """What `check` found out about one case.
 
-    facts: groups ("grid", "brain", "lesion", and the roles) of plain values.
+    facts: groups ("grid", "brain", "lesion", "mirror", and the roles) of plain values.
     digests: role → digest of a file's content.
     faults: why the case cannot be used.
     remarks: what is worth a look.
@@ -192,6 +193,8 @@ def _remarks(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     for role, found in facts.items():
         if found.get("motion", 0.0) > MOTION_MM:
             yield f"{role}: the head moves by {found['motion']:.1f} mm during the scan"
+        if found.get("cut_off") is not None:
+            yield f"{role}: is cut off at {found['cut_off']:.4g} HU, as by a window"
         if found.get("covered", 1.0) < COVERED:
             yield f"{role}: is 0 in {1 - found['covered']:.0%} of the brain"
         if found.get("negative", 0.0) > NEGATIVE:
@@ -199,10 +202,13 @@ def _remarks(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     if facts.get("brain", {}).get("cut"):
         yield "the brain reaches the edge of the field of view"
     if not facts.get("lesion", {}).get("binary", True):
-        yield "the lesion file is no mask of 0 and 1: what is above 0.5 counts as lesion"
+        yield "the lesion file is no mask of two values: what is above half of its maximum counts as lesion"
     inside = facts.get("lesion", {}).get("in_brain")
     if inside is not None and inside < LESION_IN_BRAIN:
         yield f"{1 - inside:.0%} of the lesion lies outside the brain"
+    mirror = facts.get("mirror")
+    if mirror is not None and is_elsewhere(mirror["adc"], mirror["dwi"]):
+        yield f"lesion: ADC {mirror['adc']:.0%}, DWI {mirror['dwi']:.0%} of the mirror site: a flipped or shifted mask?"
 
 
 def _summarise(values: list[Any]) -> dict[str, Any]:

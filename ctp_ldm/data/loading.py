@@ -10,7 +10,9 @@ from scipy import ndimage
 
 from ctp_ldm.data.cases import Case
 from ctp_ldm.data.faults import DataFault, UnknownUnit
-from ctp_ldm.data.quantities import Quantity
+from ctp_ldm.data.masks import require_possible_lesion, set_voxels
+from ctp_ldm.data.mirror import against_mirror
+from ctp_ldm.data.quantities import ApparentDiffusion, Quantity, RelativeDWI
 from ctp_ldm.data.task import BRAIN, LESION, MASKS, Task
 from ctp_ldm.data.volumes import Volume, read_volume, require_same_grid
 
@@ -72,16 +74,21 @@ def load_case(
     brain = _find_brain(case, task, volumes, faults)
     if brain is None:
         return LoadedCase(affine=affine, digests=digests, facts=facts, faults=faults, undecided=undecided)
-    lesion = volumes[LESION].values > 0.5 if LESION in volumes else None
+    lesion = set_voxels(volumes[LESION]) if LESION in volumes else None
     values: dict[str, np.ndarray] = {}
     for role, quantity in task.quantities.items():
         if role in images:
             _convert(role, quantity, images[role], brain, values, faults, facts if describe else None)
     if lesion is not None:
         _require_in_brain(volumes[LESION], lesion, brain, faults)
+        try:
+            require_possible_lesion(volumes[LESION], brain)
+        except DataFault as error:
+            faults.append(str(error))
     if describe and reference is not None:
         voxel_ml = float(np.prod(nib.affines.voxel_sizes(reference.affine))) / 1000
         facts |= _mask_facts(brain, volumes.get(LESION), voxel_ml, nib.affines.voxel_sizes(reference.affine))
+        facts |= _mirror_facts(task, values, lesion, brain, nib.affines.voxel_sizes(reference.affine))
     return LoadedCase(values, brain, lesion, affine, digests, facts, faults, undecided)
 
 
@@ -107,6 +114,8 @@ def _read(
             volume = read_volume(case.files[role], dimensions, frame_interval, case.frame_interval)
             volume = quantities[role].calibrate(volume) if role in quantities else volume
             require_same_grid(volume, next(iter(volumes.values()), volume))
+            if role in MASKS:
+                set_voxels(volume)
             volumes[role] = volume
         except DataFault as error:
             faults.append(str(error))
@@ -131,7 +140,7 @@ def _same_within(case: Case, digests: Mapping[str, str]) -> list[str]:
 def _find_brain(case: Case, task: Task, volumes: Mapping[str, Volume], faults: list[str]) -> np.ndarray | None:
     """(X, Y, Z) bool, or None where nothing shows it (which is told as a fault)."""
     if BRAIN in volumes:
-        brain = volumes[BRAIN].values > 0.5
+        brain = set_voxels(volumes[BRAIN])
         if not brain.any():
             faults.append(f"{volumes[BRAIN].path} is empty; expected a brain mask")
         return brain if brain.any() else None
@@ -203,12 +212,31 @@ def _mask_facts(
         }
     }
     if volume is not None:
-        lesion = volume.values > 0.5
+        lesion = set_voxels(volume)
         inside = float((lesion & brain).sum() / lesion.sum()) if lesion.any() else None
         facts["lesion"] = {
             "ml": float(lesion.sum() * voxel_ml),
             "parts": int(ndimage.label(lesion)[1]),
             "in_brain": inside,
-            "binary": bool((np.minimum(np.abs(volume.values), np.abs(volume.values - 1)) < 1e-3).all()),
+            "binary": _has_two_values(volume.values),
         }
     return facts
+
+
+def _mirror_facts(
+    task: Task, values: Mapping[str, np.ndarray], lesion: np.ndarray | None, brain: np.ndarray, sizes: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Of ADC and DWI over their mirror sites, where the case has both and its lesion is large enough."""
+    read = {role: values[role][0] for role in task.quantities if role in values}
+    adc = next((v for r, v in read.items() if isinstance(task.quantities[r], ApparentDiffusion)), None)
+    dwi = next((v for r, v in read.items() if isinstance(task.quantities[r], RelativeDWI)), None)
+    if lesion is None or adc is None or dwi is None:
+        return {}
+    ratios = against_mirror({"adc": adc, "dwi": dwi}, adc, lesion, brain, sizes)
+    return {"mirror": ratios} if len(ratios) == 2 else {}
+
+
+def _has_two_values(values: np.ndarray) -> bool:
+    """Whether every value is 0 or the maximum, such as 1 or 255, as near as rounding leaves them."""
+    top = max(float(values.max()), 1e-9)
+    return bool((np.minimum(np.abs(values), np.abs(values - top)) < 1e-3 * top).all())

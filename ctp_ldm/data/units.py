@@ -1,17 +1,13 @@
-"""Which unit a file's values are in: told apart by what living brains have, refused where that does not decide."""
+"""Which unit a map's values are in: told apart by what living brains have, refused where that does not decide."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from ctp_ldm.data.faults import DataFault, UnknownUnit
+from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.volumes import Volume
 
 AUTO = "auto"
-_OFFSET = re.compile(r"HU(?:\+(\d+))?")
-_LEAST_SHARE = 0.03
 STATED_SLACK = 3.0
 
 
@@ -50,47 +46,3 @@ def unit_factor(
     if len(fitting) > 1:
         raise DataFault(f"{found}, which fits {' and '.join(fitting)}; state which with data.units")
     raise DataFault(f"{found}; expected {ranges}: check what the file holds, that the brain mask fits, and data.units")
-
-
-def to_hounsfield(volume: Volume, stated: str = AUTO) -> Volume:
-    """CT in HU, from files that hold HU or HU + 1024.
-
-    By the voxels of the first frame that are where air (−1000 ± 100 HU), or else grey and white matter (10–70 HU),
-    would be in the one or the other: at least 3 % of a scan that shows a head.
-
-    Args:
-        volume: (X, Y, Z) or (X, Y, Z, T).
-        stated: "auto", "HU", or "HU+<offset>" such as "HU+1024".
-
-    Returns:
-        The volume in HU, with the file's unit.
-
-    Raises:
-        UnknownUnit: neither.
-        DataFault: the stated unit is none.
-    """
-    known = _OFFSET.fullmatch(stated)
-    if stated != AUTO and known is None:
-        raise DataFault(f"{volume.path}: unit {stated!r} is unknown; expected auto, HU or HU+1024")
-    unit = stated if known else _ct_unit(volume)
-    offset = int(unit.removeprefix("HU") or 0)
-    return replace(volume, values=volume.values - np.float32(offset) if offset else volume.values, unit=unit)
-
-
-def _ct_unit(volume: Volume) -> str:
-    frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
-
-    def share(low: float, high: float) -> float:
-        return float(((frame >= low) & (frame <= high)).mean())
-
-    if share(-1100, -900) >= _LEAST_SHARE:
-        return "HU"
-    if share(1034, 1094) >= _LEAST_SHARE:
-        return "HU+1024"
-    if share(10, 70) >= _LEAST_SHARE:
-        return "HU"
-    low, middle, high = np.percentile(frame, [1, 50, 99])
-    raise UnknownUnit(
-        f"{volume.path} has values of {low:.4g} / {middle:.4g} / {high:.4g} (1, 50, 99 %), in which neither air "
-        "nor brain is seen in HU or HU + 1024; check that it is a CT, or state its unit with data.units"
-    )

@@ -11,6 +11,7 @@ from ctp_ldm.data import CTPerfusion
 from ctp_ldm.data.brain import ct_brain_mask, foreground_mask
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.volumes import read_volume
+from ctp_ldm.data.window import cut_off_at
 from ctp_ldm.geometry import to_ras
 from ctp_ldm.phantom.anatomy import build_head
 from ctp_ldm.phantom.parallel import shared_atlas
@@ -44,11 +45,58 @@ def test_ventricles_belong_to_the_brain() -> None:
 
 
 @every_spacing
-@pytest.mark.parametrize("background", [0.0, -1000.0, -1024.0])
+@pytest.mark.parametrize("background", [0.0, -1000.0, -1024.0, -3024.0, -8192.0])
 def test_a_stripped_brain_is_taken_as_it_is(spacing: tuple[float, float, float], background: float) -> None:
     hu, brain, sizes = head(spacing, slab_mm=25.0 if spacing[0] < 1 else 110.0)
     stripped = np.where(brain, hu, np.float32(background))
     assert dice(ct_brain_mask(stripped, sizes), brain) > 0.999
+
+
+@pytest.mark.parametrize("background", [-1000.0, -1024.0, -3024.0, -8192.0])
+def test_a_stripped_brain_that_was_resampled_does_not_grow_by_its_rim(background: float) -> None:
+    """Linear interpolation mixes brain and background; nothing of the brain is below -100 HU."""
+    hu, brain, sizes = head((2.0, 2.0, 5.0))
+    moved = ndimage.shift(np.where(brain, hu, np.float32(background)), (0.5, 0.5, 0), order=1, mode="nearest")
+    mask = ct_brain_mask(moved, sizes)
+    assert moved[mask].min() > -100
+    assert 0.93 < mask.sum() / brain.sum() <= 1.0
+
+
+WINDOWS = [(0.0, 80.0), (-20.0, 100.0), (0.0, 120.0), (-100.0, 149.0)]
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_head_exported_through_a_window_is_no_stripped_brain(window: tuple[float, float], rounded: bool) -> None:
+    hu, _, sizes = head((2.0, 2.0, 5.0))
+    shown = hu.clip(*window)
+    with pytest.raises(DataFault, match=rf"everything above {window[1]:.4g} HU is cut off .* give a brain mask"):
+        ct_brain_mask(np.round(shown) if rounded else shown, sizes)
+
+
+@pytest.mark.parametrize("window", [(-100.0, 300.0), (-1000.0, 1000.0), (-200.0, 400.0)], ids=str)
+def test_a_window_that_shows_the_skull_leaves_the_brain_as_it_is(window: tuple[float, float]) -> None:
+    hu, brain, sizes = head((2.0, 2.0, 5.0))
+    assert dice(ct_brain_mask(hu.clip(*window), sizes), brain) > 0.93
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_a_stripped_brain_in_a_window_is_taken_as_it_is(window: tuple[float, float]) -> None:
+    hu, brain, sizes = head((2.0, 2.0, 5.0))
+    assert dice(ct_brain_mask(np.where(brain, hu, 0).clip(*window), sizes), brain) > 0.97
+
+
+def test_where_a_ct_is_cut_off_is_found_and_where_it_is_not() -> None:
+    hu, brain, _ = head((2.0, 2.0, 5.0))
+    assert cut_off_at(hu) is None
+    assert cut_off_at(np.where(brain, hu, 0)) is None
+    assert cut_off_at(hu.clip(-100, 300)) == 300
+    assert cut_off_at(hu.clip(0, 80) * 255 / 80) == 255
+    metal = hu.clip(None, 3071)
+    metal[40:44, 40:44, 3] = 3071
+    assert cut_off_at(metal) is None
+    assert cut_off_at(np.full((4, 4, 4), 7.0)) is None
+    assert cut_off_at(np.where(brain, 30.0, 0.0)) is None
 
 
 def test_a_stripped_brain_may_keep_some_partial_bone_at_its_rim() -> None:

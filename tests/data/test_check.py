@@ -16,6 +16,7 @@ import pytest
 from ctp_ldm.cli import main
 from ctp_ldm.data import Fingerprint, RelativeDWI, SliceStore
 from ctp_ldm.data.check import Findings
+from ctp_ldm.phantom import write_phantom
 
 from . import trees
 from .trees import ENCODINGS, GRID, MAPS, PLAIN, RELEASED, Damage, Encoding, Images, Names, Paths, changed
@@ -84,6 +85,10 @@ def _in_milliseconds(files: Paths) -> Path:
 
 
 FAULTS: dict[str, tuple[Damage, str]] = {
+    "CT through a window": (changed("ctp", lambda v: v.clip(0, 80)), "everything above 80 HU is cut off"),
+    "CT of no known offset": (changed("ctp", lambda v: v + 976), "tissue seems to be at 10"),
+    "b = 0 image as DWI": (changed("dwi", trees.twice_as_bright_in_fluid), "as bright in fluid as in normal brain"),
+    "exponential ADC": (changed("adc", trees.exponential), "it is a DWI or an exponential ADC"),
     "truncated series": (trees.truncated("ctp"), "cannot be read as NIfTI"),
     "truncated map": (trees.truncated("cbf"), "cannot be read as NIfTI"),
     "non-finite map": (trees.not_finite("mtt"), "has 3 non-finite voxels of 8160"),
@@ -93,7 +98,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "no target": (trees.removed("adc"), "adc is missing: expected"),
     "no lesion mask": (trees.removed("lesion"), "lesion is missing: expected"),
     "lesion outside": (changed("lesion", trees.elsewhere), "only 0% of the lesion lies in the brain"),
-    "no unit of ADC": (changed("adc", lambda v: v / 10), "expected 300–2000 in 1e-6 mm2/s or 0.3–2 in 1e-3 mm2/s"),
+    "no unit of ADC": (changed("adc", lambda v: v / 10), "expected 500–1400 in 1e-6 mm2/s or 0.5–1.4 in 1e-3 mm2/s"),
     "no unit of a map": (changed("cbv", lambda v: v * 30), "expected 0.4–15 in mL/100 g"),
     "neither air nor brain": (changed("ctp", lambda v: v + 512), "neither air nor brain is seen"),
     "DWI saved as ADC": (trees.copied("dwi", onto="adc"), "_dwi.nii.gz has the content of"),
@@ -243,8 +248,10 @@ def _some(values: np.ndarray, share: float, replace: Callable[[np.ndarray], np.n
 
 REMARKS: dict[str, tuple[Damage, str]] = {
     "motion": (changed("ctp", _moving), r"ctp: the head moves by (5|6)\.\d mm"),
+    "flipped lesion": (changed("lesion", lambda v: v[::-1]), r"lesion: ADC \d+%, DWI \d+% of the mirror site"),
     "lesion partly outside": (changed("lesion", _spilled), r"1\d% of the lesion lies outside the brain"),
     "negative": (changed("dwi", lambda v: _some(v, 0.1, np.negative)), r"dwi: is negative in (9|10|11)% of the brain"),
+    "window": (changed("ctp", lambda v: v.clip(-100, 300)), r"ctp: is cut off at 300 HU, as by a window"),
     "holes": (changed("adc", lambda v: _some(v, 0.2, np.zeros_like)), r"adc: is 0 in (19|20|21)% of the brain"),
 }
 
@@ -272,6 +279,21 @@ def test_a_good_case_has_no_remarks(plain: Path) -> None:
     assert outcome.error == ""
     assert "2 cases without fault" in outcome.shown
     assert [(case.faults, case.remarks) for case in found.cases.values()] == [([], []), ([], [])]
+
+
+def test_simulated_patients_of_the_tests_size_have_no_faults(shared_tree: Path, tmp_path: Path) -> None:
+    outcome = run("check", shared_tree, *GRID, "--json", tmp_path / "fingerprint.json")
+    assert outcome.error == ""
+    assert Fingerprint.read(tmp_path / "fingerprint.json").units == {"adc": "1e-6 mm2/s", "ctp": "HU"}
+
+
+def test_simulated_patients_of_small_size_have_neither_faults_nor_remarks(tmp_path: Path) -> None:
+    write_phantom(tmp_path / "small", cases=2, seed=0, size="small", workers=1)
+    outcome = run(
+        "check", tmp_path / "small", "--data.spacing=3", "--data.size=[64,72]", "--workers=1", "--json", tmp_path / "f"
+    )
+    assert outcome.error == ""
+    assert [found.remarks for found in Fingerprint.read(tmp_path / "f").cases.values()] == [[], []]
 
 
 # ---------------------------------------------------------------------------------------------------------------- facts

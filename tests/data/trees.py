@@ -357,6 +357,18 @@ def elsewhere(values: np.ndarray) -> np.ndarray:
     return moved
 
 
+def twice_as_bright_in_fluid(values: np.ndarray) -> np.ndarray:
+    """As without diffusion weighting; fluid is what is darkest in the brain."""
+    brain = values > 0
+    median = np.median(values[brain])
+    return np.where(brain & (values < 0.75 * median), 2 * median, values)
+
+
+def exponential(values: np.ndarray) -> np.ndarray:
+    """An exponential ADC of b = 700 s/mm², whose median is that of ADC in 10⁻³ mm²/s."""
+    return np.where(values > 0, np.exp(-values * 0.7e-3), 0).astype(np.float32)
+
+
 def without_bolus(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[..., :1], values.shape[-1], axis=-1) + _flicker(values.shape[-1])
 

@@ -9,11 +9,13 @@ import numpy as np
 
 from ctp_ldm.data.brain import ct_brain_mask
 from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.hounsfield import to_hounsfield
 from ctp_ldm.data.motion import frame_shifts
 from ctp_ldm.data.phases import baseline_and_phases, find_bolus, mean_curve
 from ctp_ldm.data.quantities.base import Quantity
-from ctp_ldm.data.units import AUTO, to_hounsfield
+from ctp_ldm.data.units import AUTO
 from ctp_ldm.data.volumes import Volume
+from ctp_ldm.data.window import cut_off_at
 from ctp_ldm.scaling import Linear, Scaling, SymmetricLog
 from ctp_ldm.spec import Channel
 
@@ -38,7 +40,7 @@ class CTPerfusion(Quantity):
     seen; the published rule is a fixed number of frames from the start of the scan.
 
     phases: number of phases, at `interval` seconds from one another, the first one at arrival.
-    unit: of the file: HU, HU+1024, or auto.
+    unit: of the file: HU, HU+1024 or another offset, or auto.
     """
 
     phases: int = 15
@@ -78,12 +80,13 @@ class CTPerfusion(Quantity):
         return np.concatenate([before[None], enhancement])
 
     def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-        """Unit, HU before contrast, timing, bolus and motion."""
+        """Unit, where HU are cut off, HU before contrast, timing, bolus and motion."""
         assert volume.times is not None
         bolus = find_bolus(mean_curve(volume.values, brain), volume.times)
         shifts = frame_shifts(volume.values, brain, nib.affines.voxel_sizes(volume.affine))
         return {
             "unit": volume.unit,
+            "cut_off": cut_off_at(volume.values[..., 0]),
             **super().describe(volume, brain, values),
             "frames": len(volume.times),
             "seconds": float(volume.times[-1] - volume.times[0]),
@@ -121,7 +124,7 @@ class PublishedCTPerfusion(CTPerfusion):
 class NonContrastCT(Quantity):
     """One CT volume without contrast, 0–80 HU.
 
-    unit: of the file: HU, HU+1024, or auto.
+    unit: of the file: HU, HU+1024 or another offset, or auto.
     """
 
     unit: str = AUTO
@@ -143,4 +146,5 @@ class NonContrastCT(Quantity):
         return volume.values[None]
 
     def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-        return {"unit": volume.unit, **super().describe(volume, brain, values)}
+        cut_off = cut_off_at(volume.values)
+        return {"unit": volume.unit, "cut_off": cut_off, **super().describe(volume, brain, values)}

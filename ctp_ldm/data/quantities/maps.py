@@ -39,4 +39,5 @@ class QuantitativeMap(Quantity):
         return {"unit": self._unit(volume, brain)[0], **super().describe(volume, brain, values)}
 
     def _unit(self, volume: Volume, brain: np.ndarray) -> tuple[str, float]:
-        return unit_factor(volume, brain, self.units, self.typical, self.unit, self.quantile)
+        seen = brain & (volume.values != 0) if self.zero_is_outside else brain
+        return unit_factor(volume, seen if seen.any() else brain, self.units, self.typical, self.unit, self.quantile)
