@@ -13,6 +13,8 @@ from ctp_ldm.data.faults import DataFault, UnknownUnit
 from ctp_ldm.data.quantities import Quantity
 from ctp_ldm.data.task import BRAIN, LESION, MASKS, Task
 from ctp_ldm.data.volumes import Volume, read_volume, require_same_grid
+from ctp_ldm.forms import Forms
+from ctp_ldm.geometry import affine_ml
 
 LESION_IN_BRAIN = 0.5
 COVERED = 0.5
@@ -25,6 +27,7 @@ class LoadedCase:
     values: role → (C, X, Y, Z) float32 in the units of the role's channels.
     brain, lesion: (X, Y, Z) bool, None where absent or unreadable.
     affine: 4 × 4 of the files, None where none could be read.
+    forms: how their header says it: that of the first source.
     digests: role → digest of a file's content; roles whose values are all the same are left out.
     facts: what is reported of the case: groups of plain values.
     faults: what is wrong, each with its file.
@@ -35,6 +38,7 @@ class LoadedCase:
     brain: np.ndarray | None = None
     lesion: np.ndarray | None = None
     affine: np.ndarray | None = None
+    forms: Forms | None = None
     digests: dict[str, str] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -67,11 +71,11 @@ def load_case(
     digests = {role: volume.digest for role, volume in volumes.items() if volume.digest is not None}
     faults += _same_within(case, digests)
     reference = next((volumes[role] for role in (*task.sources, *volumes) if role in volumes), None)
-    affine = None if reference is None else reference.file_affine
+    affine, forms = (None, None) if reference is None else (reference.file_affine, reference.forms)
     facts = {"grid": _grid_facts(reference)} if describe and reference is not None else {}
     brain = _find_brain(case, task, volumes, faults)
     if brain is None:
-        return LoadedCase(affine=affine, digests=digests, facts=facts, faults=faults, undecided=undecided)
+        return LoadedCase(affine=affine, forms=forms, digests=digests, facts=facts, faults=faults, undecided=undecided)
     lesion = volumes[LESION].values > 0.5 if LESION in volumes else None
     values: dict[str, np.ndarray] = {}
     for role, quantity in task.quantities.items():
@@ -80,9 +84,9 @@ def load_case(
     if lesion is not None:
         _require_in_brain(volumes[LESION], lesion, brain, faults)
     if describe and reference is not None:
-        voxel_ml = float(np.prod(nib.affines.voxel_sizes(reference.affine))) / 1000
-        facts |= _mask_facts(brain, volumes.get(LESION), voxel_ml, nib.affines.voxel_sizes(reference.affine))
-    return LoadedCase(values, brain, lesion, affine, digests, facts, faults, undecided)
+        sizes = nib.affines.voxel_sizes(reference.affine)
+        facts |= _mask_facts(brain, volumes.get(LESION), affine_ml(reference.affine), sizes)
+    return LoadedCase(values, brain, lesion, affine, forms, digests, facts, faults, undecided)
 
 
 def _missing(case: Case, task: Task, sources_only: bool) -> list[str]:

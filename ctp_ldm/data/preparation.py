@@ -91,7 +91,7 @@ def place(loaded: LoadedCase, settings: Settings) -> tuple[Geometry | None, list
     if loaded.brain is None or loaded.affine is None:
         return None, []
     try:
-        return Geometry.centred(loaded.affine, loaded.brain, settings.spacing, settings.size), []
+        return Geometry.centred(loaded.affine, loaded.brain, settings.spacing, settings.size, loaded.forms), []
     except ValueError as error:
         return None, [str(error)]
 

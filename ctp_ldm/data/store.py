@@ -26,7 +26,7 @@ from ctp_ldm.data.preparation import PreparedCase
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.spec import DataSpec
 
-FORMAT, VERSION = "ctp-ldm slice store", 2
+FORMAT, VERSION = "ctp-ldm slice store", 3
 MANIFEST = "manifest.json"
 Kind = Literal["source", "target", "brain", "lesion"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ctp_ldm.data.volumes import sidecar_of
+from ctp_ldm.data.timing import sidecar_of
 
 from .files import save
 from .heads import GREY, VENTRICLE, head
