@@ -75,10 +75,7 @@ def read_timing(
     if _is_interval(said):
         return Timing(_regular(frames, said), offsets, "header")
     if _is_interval(documented):
-        remark = (
-            f"{path.name} does not say when its frames were taken; {documented:g} s between them is assumed, as the "
-            "data set's authors document it (data.frame_interval states it)"
-        )
+        remark = f"frames {documented:g} s apart are assumed: the file does not say (data.frame_interval does)"
         return Timing(_regular(frames, documented), offsets, "assumed", remark)
     raise DataFault(
         f"{path} does not say when its {frames} frames were taken (no FrameTimesStart in {sidecar.name}, no "
@@ -179,7 +176,7 @@ def _contradiction(path: Path, header: nib.nifti1.Nifti1Header | None, stated: f
         return ""  # the header is not asked
     if not _is_interval(said) or abs(said - stated) <= DIFFERENT * stated:
         return ""
-    return f"data.frame_interval is {stated:g} s, the header of {path.name} says {said:g} s: the former is taken"
+    return f"frames {stated:g} s apart as data.frame_interval says: the header says {said:g} s"
 
 
 def _is_interval(seconds: float | None) -> TypeGuard[float]:
