@@ -7,6 +7,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from ctp_ldm.forms import Forms
+
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
@@ -23,6 +25,7 @@ class Geometry:
     spacing: in-plane voxel size of the prepared grid, mm.
     size: (H, W) of the prepared grid; H along left–right, W along back–front.
     origin: RAS voxel coordinates (x, y) of the prepared grid's first voxel.
+    forms: how the file's header says the affine; None where there is no file.
     """
 
     affine: tuple[tuple[float, ...], ...]
@@ -30,9 +33,17 @@ class Geometry:
     spacing: float
     size: tuple[int, int]
     origin: tuple[float, float]
+    forms: Forms | None = None
 
     @classmethod
-    def centred(cls, affine: np.ndarray, brain: np.ndarray, spacing: float, size: tuple[int, int]) -> Self:
+    def centred(
+        cls,
+        affine: np.ndarray,
+        brain: np.ndarray,
+        spacing: float,
+        size: tuple[int, int],
+        forms: Forms | None = None,
+    ) -> Self:
         """The grid whose middle is the middle of the brain's in-plane bounding box.
 
         Args:
@@ -40,6 +51,7 @@ class Geometry:
             brain: (X, Y, Z) bool in RAS order.
             spacing: target in-plane voxel size, mm.
             size: (H, W).
+            forms: of the file's header.
 
         Raises:
             ValueError: the brain is empty, or larger than the grid in-plane.
@@ -63,7 +75,7 @@ class Geometry:
             first = (low + high) / 2 - (length - 1) / 2 * ratio
             # Without a change of spacing a whole-voxel origin keeps every value as it is.
             origin.append(float(round(first)) if np.isclose(ratio, 1.0) else first)
-        return cls(rows, (x, y, z), spacing, size, (origin[0], origin[1]))
+        return cls(rows, (x, y, z), spacing, size, (origin[0], origin[1]), forms)
 
     @property
     def voxel_sizes(self) -> tuple[float, float, float]:
@@ -79,9 +91,16 @@ class Geometry:
         return x, y, z
 
     @property
+    def slice_distance(self) -> float:
+        """Distance of neighbouring slices' planes, mm: under a gantry's tilt less than the voxel's edge."""
+        x, y, z = self.voxel_sizes
+        distance = affine_ml(np.asarray(self.affine)) * 1000 / (x * y)
+        return z if np.isclose(distance, z, rtol=1e-6, atol=0) else distance
+
+    @property
     def voxel_ml(self) -> float:
         """Volume of one voxel of the prepared grid, mL."""
-        return self.spacing**2 * self.voxel_sizes[2] / 1000.0
+        return self.spacing**2 * self.slice_distance / 1000.0
 
     def to_grid(self, volume: np.ndarray, fill: float = 0.0) -> np.ndarray:
         """(X, Y, Z) in RAS order → (Z, H, W) float32 on the prepared grid, linear interpolation.
@@ -114,6 +133,7 @@ class Geometry:
             "spacing": self.spacing,
             "size": list(self.size),
             "origin": list(self.origin),
+            "forms": None if self.forms is None else self.forms.to_plain(),
         }
 
     @classmethod
@@ -123,7 +143,8 @@ class Geometry:
         height, width = (int(n) for n in plain["size"])
         first, second = (float(v) for v in plain["origin"])
         rows = tuple(tuple(float(v) for v in row) for row in plain["affine"])
-        return cls(rows, (x, y, z), float(plain["spacing"]), (height, width), (first, second))
+        forms = None if plain["forms"] is None else Forms.from_plain(plain["forms"])
+        return cls(rows, (x, y, z), float(plain["spacing"]), (height, width), (first, second), forms)
 
     @property
     def _axes(self) -> list[int]:
@@ -134,6 +155,12 @@ class Geometry:
     def _ratios(self) -> list[float]:
         """Grid voxels over input voxels, in-plane; within a thousandth of 1 it is 1."""
         return [1.0 if abs(self.spacing / s - 1) < 1e-3 else self.spacing / s for s in self.voxel_sizes[:2]]
+
+
+def affine_ml(affine: np.ndarray) -> float:
+    """Volume of one voxel, mL, by the determinant of an affine in mm: edges alone say too much where they are oblique
+    to one another (a gantry's tilt)."""
+    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
 def to_ras(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ctp_ldm.forms import Forms
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.modules import AutoencoderModule, LatentDiffusionModule, LesionAwarePostTraining, SegmenterModule
 from ctp_ldm.sample import Sample
@@ -140,12 +141,14 @@ class ToyData(L.LightningDataModule):
 
     def geometry(self, case: str) -> Geometry:
         """The file is stored LAS and tilted; its in-plane voxels are the grid's, its slices 5 mm apart."""
+        rows = tuple(tuple(float(v) for v in row) for row in oblique_las())
         return Geometry(
-            affine=tuple(tuple(float(v) for v in row) for row in oblique_las()),
+            affine=rows,
             shape=(SIZE[0], SIZE[1], self.depth),
             spacing=SPEC.spacing,
             size=SIZE,
             origin=(0.0, 0.0),
+            forms=Forms(rows, rows, (1, 3)),
         )
 
 

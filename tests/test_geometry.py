@@ -171,6 +171,16 @@ def test_sizes_are_told_in_ras_order() -> None:
     assert geometry.voxel_ml == pytest.approx(1.5 * 1.5 * 5.0 / 1000)
 
 
+@pytest.mark.parametrize("order", ["RAS", "LPS"])
+def test_a_shear_makes_voxels_no_larger(order: str) -> None:
+    affine = _affine(order, (1.0, 2.0, 5.0), tilt=(0.0, 0.0, 0.0))
+    affine[1, 2] = 5.0 * np.tan(np.deg2rad(25))
+    geometry = Geometry.centred(affine, np.ones((20, 30, 6), bool), 1.5, (90, 90))
+    assert geometry.voxel_sizes[2] > 5.5
+    assert geometry.slice_distance == pytest.approx(5.0)
+    assert geometry.voxel_ml == pytest.approx(1.5 * 1.5 * 5.0 / 1000)
+
+
 @pytest.mark.parametrize(("shape", "side"), [((101, 50, 2), "left–right"), ((50, 121, 2), "back–front")])
 def test_a_brain_larger_than_the_grid_is_refused(shape: tuple[int, int, int], side: str) -> None:
     with pytest.raises(ValueError, match=side) as error:

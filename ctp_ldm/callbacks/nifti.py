@@ -26,8 +26,9 @@ class NIfTIWriter(BasePredictionWriter):
 
     Of a model that draws several samples, their mean, and `…_desc-deviation_<target>.nii.gz` beside it.
 
-    A case is written when all its slices have come; slices without brain are 0. The volume has the shape and affine
-    of the input's files and each target's unit. Files appear whole or not at all.
+    A case is written when all its slices have come; slices without brain are 0. The volume has the shape of
+    the input's files, both their forms (qform and sform) with their codes and unit of length, and each target's unit.
+    Files appear whole or not at all.
     """
 
     def __init__(self) -> None:
@@ -98,11 +99,10 @@ class NIfTIWriter(BasePredictionWriter):
             stack = np.zeros((depth, *geometry.size), dtype=np.float32)
             for index, image in slices.items():
                 stack[index] = image[i]
-            affine = np.asarray(geometry.affine)
-            volume = nib.Nifti1Image(geometry.from_grid(stack), affine)
-            volume.set_sform(affine, code=1)
-            volume.set_qform(affine, code=1)
+            volume = nib.Nifti1Image(geometry.from_grid(stack), np.asarray(geometry.affine))
             volume.header.set_xyzt_units("mm")
+            if geometry.forms is not None:
+                geometry.forms.apply(volume)
             volume.header["descrip"] = NOTICE.encode()
             path = folder / f"{case}_desc-{name}.nii.gz"
             with whole_file(path) as partial:

@@ -52,7 +52,7 @@ class VolumeBuilder:
         shown = spec.target if self.targets_shown else ()
         return PatientVolumes(
             case=case,
-            spacing=(geometry.voxel_sizes[2], spec.spacing, spec.spacing),
+            spacing=(geometry.slice_distance, spec.spacing, spec.spacing),
             targets=tuple(channel.name for channel in shown),
             units=tuple(channel.scaling.unit for channel in shown),
             sources=tuple(source_names(spec)),

@@ -40,5 +40,8 @@ def prepare(
     )
     for fault in faults:
         print(f"left out: {fault}")
+    for record in finished.records.values():
+        for remark in record.remarks:
+            print(f"{record.name}: {remark}")
     slices = sum(n > 0 for r in finished.records.values() for n in r.brain_voxels)
     print(f"{len(finished.records)} cases, {slices} slices with brain: {store}")

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,11 @@ import numpy as np
 from ctp_ldm.data.cases import Case, Layout, find_cases
 from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.loading import load_case
-from ctp_ldm.data.mirror import is_elsewhere
 from ctp_ldm.data.parallel import each_case
 from ctp_ldm.data.preparation import Settings, place
 from ctp_ldm.data.task import MASKS, Task
 
 FORMAT, VERSION = "ctp-ldm fingerprint", 1
-MOTION_MM = 3.0
-COVERED = 0.95
-NEGATIVE = 0.05
-LESION_IN_BRAIN = 0.9
 
 
 @dataclass(frozen=True)
@@ -147,10 +142,9 @@ def describe_task(task: Task) -> dict[str, str]:
 
 def inspect_case(case: Case, task: Task, settings: Settings) -> Findings:
     """Everything there is to say about one case."""
-    loaded = load_case(case, task, settings.frame_interval, settings.sources_only, describe=True)
+    loaded = load_case(case, task, settings.frame_interval, settings.sources_only)
     faults = loaded.faults + place(loaded, settings)[1]
-    remarks = list(_remarks(loaded.facts))
-    return Findings(case.name, loaded.facts, loaded.digests, faults, remarks, loaded.undecided)
+    return Findings(case.name, loaded.facts, loaded.digests, faults, loaded.remarks, loaded.undecided)
 
 
 def duplicates(digests: Mapping[str, Mapping[str, str]], faulty: Collection[str] = ()) -> list[CaseFault]:
@@ -187,28 +181,6 @@ def require_good(fingerprint: Fingerprint) -> None:
     if fingerprint.faults:
         good = sum(not findings.faults for findings in fingerprint.cases.values())
         raise DataFaults(fingerprint.faults, f"{good} of {len(fingerprint.cases)} cases are good")
-
-
-def _remarks(facts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
-    for role, found in facts.items():
-        if found.get("motion", 0.0) > MOTION_MM:
-            yield f"{role}: the head moves by {found['motion']:.1f} mm during the scan"
-        if found.get("cut_off") is not None:
-            yield f"{role}: is cut off at {found['cut_off']:.4g} HU, as by a window"
-        if found.get("covered", 1.0) < COVERED:
-            yield f"{role}: is 0 in {1 - found['covered']:.0%} of the brain"
-        if found.get("negative", 0.0) > NEGATIVE:
-            yield f"{role}: is negative in {found['negative']:.0%} of the brain"
-    if facts.get("brain", {}).get("cut"):
-        yield "the brain reaches the edge of the field of view"
-    if not facts.get("lesion", {}).get("binary", True):
-        yield "the lesion file is no mask of two values: what is above half of its maximum counts as lesion"
-    inside = facts.get("lesion", {}).get("in_brain")
-    if inside is not None and inside < LESION_IN_BRAIN:
-        yield f"{1 - inside:.0%} of the lesion lies outside the brain"
-    mirror = facts.get("mirror")
-    if mirror is not None and is_elsewhere(mirror["adc"], mirror["dwi"]):
-        yield f"lesion: ADC {mirror['adc']:.0%}, DWI {mirror['dwi']:.0%} of the mirror site: a flipped or shifted mask?"
 
 
 def _summarise(values: list[Any]) -> dict[str, Any]:

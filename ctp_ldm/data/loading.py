@@ -10,11 +10,15 @@ from scipy import ndimage
 
 from ctp_ldm.data.cases import Case
 from ctp_ldm.data.faults import DataFault, UnknownUnit
+from ctp_ldm.data.holes import empty_slices, leave_out_empty, leave_out_lost, numbers
 from ctp_ldm.data.masks import require_possible_lesion, set_voxels
 from ctp_ldm.data.mirror import against_mirror
 from ctp_ldm.data.quantities import ApparentDiffusion, Quantity, RelativeDWI
+from ctp_ldm.data.remarks import remarks_on
 from ctp_ldm.data.task import BRAIN, LESION, MASKS, Task
 from ctp_ldm.data.volumes import Volume, read_volume, require_same_grid
+from ctp_ldm.forms import Forms
+from ctp_ldm.geometry import affine_ml
 
 LESION_IN_BRAIN = 0.5
 COVERED = 0.5
@@ -27,9 +31,11 @@ class LoadedCase:
     values: role → (C, X, Y, Z) float32 in the units of the role's channels.
     brain, lesion: (X, Y, Z) bool, None where absent or unreadable.
     affine: 4 × 4 of the files, None where none could be read.
+    forms: how their header says it: that of the first source.
     digests: role → digest of a file's content; roles whose values are all the same are left out.
     facts: what is reported of the case: groups of plain values.
     faults: what is wrong, each with its file.
+    remarks: what is odd.
     undecided: roles among the faults whose file does not tell its unit.
     """
 
@@ -37,9 +43,11 @@ class LoadedCase:
     brain: np.ndarray | None = None
     lesion: np.ndarray | None = None
     affine: np.ndarray | None = None
+    forms: Forms | None = None
     digests: dict[str, str] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
 
 
@@ -48,7 +56,6 @@ def load_case(
     task: Task,
     frame_interval: float | None = None,
     sources_only: bool = False,
-    describe: bool = False,
 ) -> LoadedCase:
     """Read, check and convert one case as far as that goes.
 
@@ -57,39 +64,38 @@ def load_case(
         task: what they hold.
         frame_interval: seconds between the frames of series that do not say.
         sources_only: targets and lesion mask may be missing.
-        describe: also collect `facts`.
 
     Returns:
         The case; good only where `faults` is empty.
     """
     faults = _missing(case, task, sources_only)
     undecided: list[str] = []
-    volumes = _read(case, task, frame_interval, faults, undecided)
+    remarks: list[str] = []
+    volumes = _read(case, task, frame_interval, faults, undecided, remarks)
     images = {role: volume for role, volume in volumes.items() if role not in MASKS}
     digests = {role: volume.digest for role, volume in volumes.items() if volume.digest is not None}
     faults += _same_within(case, digests)
     reference = next((volumes[role] for role in (*task.sources, *volumes) if role in volumes), None)
-    affine = None if reference is None else reference.file_affine
-    facts = {"grid": _grid_facts(reference)} if describe and reference is not None else {}
+    affine, forms = (None, None) if reference is None else (reference.file_affine, reference.forms)
+    facts = {} if reference is None else {"grid": _grid_facts(reference)}
     brain = _find_brain(case, task, volumes, faults)
-    if brain is None:
-        return LoadedCase(affine=affine, digests=digests, facts=facts, faults=faults, undecided=undecided)
-    lesion = set_voxels(volumes[LESION]) if LESION in volumes else None
+    lesion = set_voxels(volumes[LESION]) if LESION in volumes and brain is not None else None
     values: dict[str, np.ndarray] = {}
-    for role, quantity in task.quantities.items():
-        if role in images:
-            _convert(role, quantity, images[role], brain, values, faults, facts if describe else None)
-    if lesion is not None:
-        _require_in_brain(volumes[LESION], lesion, brain, faults)
-        try:
-            require_possible_lesion(volumes[LESION], brain)
-        except DataFault as error:
-            faults.append(str(error))
-    if describe and reference is not None:
-        voxel_ml = float(np.prod(nib.affines.voxel_sizes(reference.affine))) / 1000
-        facts |= _mask_facts(brain, volumes.get(LESION), voxel_ml, nib.affines.voxel_sizes(reference.affine))
-        facts |= _mirror_facts(task, values, lesion, brain, nib.affines.voxel_sizes(reference.affine))
-    return LoadedCase(values, brain, lesion, affine, digests, facts, faults, undecided)
+    if brain is not None and reference is not None:
+        for role, quantity in task.quantities.items():
+            if role in images:
+                _convert(role, quantity, images[role], brain, values, facts, faults, remarks)
+        if lesion is not None:
+            _require_in_brain(volumes[LESION], lesion, brain, faults)
+            try:
+                require_possible_lesion(volumes[LESION], brain)
+            except DataFault as error:
+                faults.append(str(error))
+        sizes = nib.affines.voxel_sizes(reference.affine)
+        facts |= _mask_facts(brain, volumes.get(LESION), affine_ml(reference.affine), sizes)
+        facts |= _mirror_facts(task, values, lesion, brain, sizes)
+    remarks += remarks_on(facts)
+    return LoadedCase(values, brain, lesion, affine, forms, digests, facts, faults, remarks, undecided)
 
 
 def _missing(case: Case, task: Task, sources_only: bool) -> list[str]:
@@ -103,7 +109,12 @@ def _missing(case: Case, task: Task, sources_only: bool) -> list[str]:
 
 
 def _read(
-    case: Case, task: Task, frame_interval: float | None, faults: list[str], undecided: list[str]
+    case: Case,
+    task: Task,
+    frame_interval: float | None,
+    faults: list[str],
+    undecided: list[str],
+    remarks: list[str],
 ) -> dict[str, Volume]:
     volumes: dict[str, Volume] = {}
     quantities = task.quantities
@@ -112,6 +123,11 @@ def _read(
         try:
             dimensions = quantities[role].dimensions if role in quantities else 3
             volume = read_volume(case.files[role], dimensions, frame_interval, case.frame_interval)
+            said = [volume.timing.remark] if volume.timing is not None and volume.timing.remark else []
+            if dimensions == 4:
+                volume, left_out = leave_out_empty(volume)
+                said += left_out
+            remarks += [f"{role}: {remark}" for remark in said]
             volume = quantities[role].calibrate(volume) if role in quantities else volume
             require_same_grid(volume, next(iter(volumes.values()), volume))
             if role in MASKS:
@@ -160,8 +176,9 @@ def _convert(
     volume: Volume,
     brain: np.ndarray,
     values: dict[str, np.ndarray],
+    facts: dict[str, dict[str, Any]],
     faults: list[str],
-    facts: dict[str, dict[str, Any]] | None,
+    remarks: list[str],
 ) -> None:
     frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
     covered = float((frame[brain] != 0).mean()) if quantity.zero_is_outside else 1.0
@@ -171,11 +188,23 @@ def _convert(
             "field of view and registration"
         )
         return
+    holes, unscanned = empty_slices(volume.values, brain)
+    if holes:
+        faults.append(
+            f"{volume.path} holds no image in slices {numbers(holes)} from the feet, between slices that do; expected "
+            "one in every slice of the brain: convert it again, or leave the case out"
+        )
+        return
+    if unscanned:
+        remarks.append(f"{role}: holds no image in slices {numbers(unscanned)} from the feet, where the brain is")
     try:
+        if (volume.unit or "").startswith("HU") and volume.values.ndim == 4:
+            remarks += [f"{role}: {remark}" for remark in leave_out_lost(volume, brain)]
         companions = {r: values[r] for r in quantity.companions if r in values}
         values[role] = quantity.convert(volume, brain, companions)
-        if facts is not None:
-            facts[role] = {**quantity.describe(volume, brain, values[role]), "covered": covered}
+        facts[role] = {**quantity.describe(volume, brain, values[role]), "covered": covered}
+        if volume.timing is not None:
+            facts[role]["timing"] = volume.timing.word
     except DataFault as error:
         faults.append(str(error))
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from ctp_ldm.data.augment import PublishedAugmentation, move
@@ -96,6 +97,8 @@ class TranslationDataModule(L.LightningDataModule):
             )
         if context < 0:
             raise ValueError(f"data.context must be 0 or more neighbouring slices, found {context}")
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size must be 1 or more slices, found {batch_size}")
         self.task = Task(self.sources, self.targets, self.needs_lesion, units or {})
         self.settings = Settings(spacing, (int(size[0]), int(size[1])), frame_interval)
         self.store_path, self.context = Path(store), context
@@ -130,6 +133,7 @@ class TranslationDataModule(L.LightningDataModule):
         if stage == "predict" and self.predict_from is not None:
             self._open(self._prediction_store() if self._predicts_nifti() else self.predict_from)
             self.parts = {"predict": sorted(self._records)}
+            self._say_remarks("predict")
             return
         self._open(self.store_path)
         complete = sorted(n for n, r in self._records.items() if r.complete(self.needs_lesion))
@@ -143,6 +147,8 @@ class TranslationDataModule(L.LightningDataModule):
             )
         self.parts["val"] = self.parts["val"][: self.validation_cases]
         self.parts["predict"] = self.parts["test"]
+        if stage == "predict":
+            self._say_remarks("predict")
 
     def geometry(self, case: str) -> Geometry:
         """The grid of a case and the way back to its input files."""
@@ -214,6 +220,13 @@ class TranslationDataModule(L.LightningDataModule):
         arrays = {k: v.float() for k, v in batch.items() if k in ("source", "target", "brain", "lesion")}
         others = {k: v for k, v in batch.items() if k not in arrays and k != MOVE}
         return {**(move(arrays, batch[MOVE]) if MOVE in batch else arrays), **others}
+
+    @rank_zero_only
+    def _say_remarks(self, part: str) -> None:
+        """What `check` and `prepare` say of these patients: a prediction may rest on it."""
+        for name in self.parts[part]:
+            for remark in self._records[name].remarks:
+                print(f"{name}: {remark}")
 
     @property
     def _records(self) -> dict[str, CaseRecord]:

@@ -5,6 +5,8 @@ import numpy as np
 COARSE_MM = 4.0
 WINDOW_HU = (-200.0, 300.0)
 MARGIN_MM = 10.0
+LEAST_AVERAGES = 4
+"""Along an axis; between fewer a movement and a change of the image cannot be told apart."""
 
 
 def frame_shifts(series: np.ndarray, brain: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
@@ -19,7 +21,7 @@ def frame_shifts(series: np.ndarray, brain: np.ndarray, voxel_sizes: np.ndarray)
         voxel_sizes: (3,) mm.
 
     Returns:
-        (T, 3) mm along X, Y, Z.
+        (T, 3) mm along X, Y, Z; 0 along an axis with fewer than four averages, such as that of two slices.
     """
     from skimage.measure import block_reduce
     from skimage.registration import phase_cross_correlation
@@ -33,9 +35,13 @@ def frame_shifts(series: np.ndarray, brain: np.ndarray, voxel_sizes: np.ndarray)
         return np.asarray(block_reduce(clipped, block, np.mean, cval=float(clipped.min())))
 
     first = coarse(0)
-    shifts = [
-        phase_cross_correlation(first, coarse(t), upsample_factor=10, normalization=None)[0]
-        for t in range(series.shape[-1])
-    ]
+    flat = tuple(axis for axis, n in enumerate(first.shape) if n < LEAST_AVERAGES)
+    known = [axis for axis in range(3) if axis not in flat]
+    shifts = np.zeros((series.shape[-1], 3))
+    if not known:
+        return shifts
+    for t in range(series.shape[-1]):
+        pair = first.mean(axis=flat), coarse(t).mean(axis=flat)
+        shifts[t, known] = phase_cross_correlation(*pair, upsample_factor=10, normalization=None)[0]
     # The shift that registers a frame is the opposite of how far it moved.
-    return -np.array(shifts) * np.array(block) * np.asarray(voxel_sizes)
+    return -shifts * np.array(block) * np.asarray(voxel_sizes)

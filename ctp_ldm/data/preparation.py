@@ -47,6 +47,7 @@ class PreparedCase:
     lesion: (Z, H, W) bool, or None.
     geometry: the grid and the way back to the input.
     digests: role → digest of the content of an image file.
+    remarks: what is odd about the case, in the words of `check`.
     """
 
     source: np.ndarray
@@ -55,6 +56,7 @@ class PreparedCase:
     lesion: np.ndarray | None
     geometry: Geometry
     digests: dict[str, str]
+    remarks: list[str]
 
 
 def prepare_case(case: Case, task: Task, settings: Settings) -> PreparedCase:
@@ -83,6 +85,7 @@ def prepare_case(case: Case, task: Task, settings: Settings) -> PreparedCase:
         lesion=None if loaded.lesion is None else geometry.mask_to_grid(loaded.lesion),
         geometry=geometry,
         digests=loaded.digests,
+        remarks=loaded.remarks,
     )
 
 
@@ -91,7 +94,7 @@ def place(loaded: LoadedCase, settings: Settings) -> tuple[Geometry | None, list
     if loaded.brain is None or loaded.affine is None:
         return None, []
     try:
-        return Geometry.centred(loaded.affine, loaded.brain, settings.spacing, settings.size), []
+        return Geometry.centred(loaded.affine, loaded.brain, settings.spacing, settings.size, loaded.forms), []
     except ValueError as error:
         return None, [str(error)]
 

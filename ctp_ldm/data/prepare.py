@@ -11,7 +11,7 @@ from ctp_ldm.data.parallel import each_case
 from ctp_ldm.data.preparation import Settings, prepare_case
 from ctp_ldm.data.store import CaseRecord, SliceStore, StoreWriter
 from ctp_ldm.data.task import Task
-from ctp_ldm.data.volumes import sidecar_of
+from ctp_ldm.data.timing import sidecar_of
 
 
 def prepare(

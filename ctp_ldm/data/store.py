@@ -26,7 +26,7 @@ from ctp_ldm.data.preparation import PreparedCase
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.spec import DataSpec
 
-FORMAT, VERSION = "ctp-ldm slice store", 2
+FORMAT, VERSION = "ctp-ldm slice store", 3
 MANIFEST = "manifest.json"
 Kind = Literal["source", "target", "brain", "lesion"]
 
@@ -42,6 +42,7 @@ class CaseRecord:
     brain_voxels, lesion_voxels: voxels of each slice; lesion_voxels is None where there is no lesion mask.
     digests: role → digest of the content of the image file it was made from.
     checksums: array → BLAKE2 checksum of its file.
+    remarks: what is odd about the case, in the words of `check`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class CaseRecord:
     has_target: bool
     digests: dict[str, str]
     checksums: dict[str, str]
+    remarks: list[str]
 
     def complete(self, needs_lesion: bool) -> bool:
         """Whether the case can be trained and tested on."""
@@ -218,6 +220,7 @@ class StoreWriter:
             has_target=prepared.target is not None,
             digests=prepared.digests,
             checksums=checksums,
+            remarks=prepared.remarks,
         )
         _write_json(partial / "case.json", {"record": record.to_plain(), "origin": origin})
         if final.exists():

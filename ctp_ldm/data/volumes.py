@@ -1,7 +1,6 @@
 """Read one NIfTI volume, whole, and compare grids."""
 
 import hashlib
-import json
 import math
 import zlib
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.headers import read_orientation
+from ctp_ldm.data.timing import Timing, read_timing
+from ctp_ldm.forms import Forms
 from ctp_ldm.geometry import to_ras
 
 GRID_TOLERANCE_MM = 1e-3
 DEFLATE_RATIO = 1032
 """At most so many bytes come of one compressed byte (zlib's technical details)."""
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 # What nibabel and numpy raise for damaged headers, truncated data, absurd dimensions and colours instead of numbers.
 _UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, TypeError, MemoryError, zlib.error)
 
@@ -35,6 +36,8 @@ class Volume:
     path: the file.
     digest: of the values in the file's order; None where they are all the same, which does not say whose they are.
     unit: what the file's values were in, where that was found out.
+    forms: how the file's header says the affine; None for a volume that was never in a file.
+    timing: of a series' frames and slices and whose word that is; None where it never was in a file, or has no time.
     """
 
     values: np.ndarray
@@ -44,6 +47,8 @@ class Volume:
     times: np.ndarray | None = None
     digest: str | None = None
     unit: str | None = None
+    forms: Forms | None = None
+    timing: Timing | None = None
 
 
 def read_volume(
@@ -51,9 +56,8 @@ def read_volume(
 ) -> Volume:
     """Read a NIfTI file completely and check it.
 
-    Singleton axes after the third are dropped. Frame times come from `FrameTimesStart`, `VolumeTiming` or
-    `RepetitionTime` (seconds) of the JSON sidecar, else from `frame_interval`, else from the header's fourth voxel size
-    and time unit, else from `documented_interval`.
+    Singleton axes after the third are dropped. Frame times come from the JSON sidecar, else from `frame_interval`, else
+    from the header's fourth voxel size and time unit, else from `documented_interval` (`timing`).
 
     Args:
         path: the file.
@@ -62,12 +66,15 @@ def read_volume(
         documented_interval: seconds between frames, as the data set's authors document it.
 
     Raises:
-        DataFault: missing, unreadable or truncated file, other dimensions, non-finite voxels, no frame times.
+        DataFault: missing, unreadable or truncated file, other dimensions, non-finite voxels, a header that does not
+            say where the voxels lie (`read_orientation`), no frame times.
     """
     if not path.is_file():
         raise DataFault(f"{path} is missing")
     try:
         image = cast(nib.nifti1.Nifti1Image, nib.load(path))
+        if not isinstance(image, nib.nifti1.Nifti1Pair):
+            raise ValueError(f"it is of the kind {type(image).__name__}")
         _require_possible_size(path, image)
         values = np.asarray(image.dataobj, dtype=np.float32)
     except _UNREADABLE as error:
@@ -81,21 +88,13 @@ def read_volume(
     broken = values.size - int(np.isfinite(values).sum())
     if broken:
         raise DataFault(f"{path} has {broken} non-finite voxels of {values.size}; expected none: repair or exclude it")
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise DataFault(
-            f"{path} has a singular affine {affine.tolist()}; expected an invertible one: repair its header"
-        )
-    times = None
+    affine, forms = read_orientation(path, image.header, values.shape)
+    timing = None
     if dimensions == 4:
-        stated = _stated_times(sidecar_of(path), path.name, values.shape[-1])
-        header = _header_interval(image) if kept[-1] == 3 else None
-        times = (
-            stated
-            if stated is not None
-            else _regular(path, values.shape[-1], frame_interval, header, documented_interval)
-        )
-    return Volume(*to_ras(values, affine), affine, path, times, _digest(values))
+        header = image.header if kept[-1] == 3 else None
+        timing = read_timing(path, header, affine, values.shape, frame_interval, documented_interval)
+    times = None if timing is None else timing.times
+    return Volume(*to_ras(values, affine), affine, path, times, _digest(values), forms=forms, timing=timing)
 
 
 def _require_possible_size(path: Path, image: nib.nifti1.Nifti1Image) -> None:
@@ -104,48 +103,6 @@ def _require_possible_size(path: Path, image: nib.nifti1.Nifti1Image) -> None:
     most = path.stat().st_size * (DEFLATE_RATIO if path.suffix == ".gz" else 1)
     if wanted > most:
         raise ValueError(f"its header asks for {wanted} bytes, and so small a file holds at most {most}")
-
-
-def sidecar_of(path: Path) -> Path:
-    """The JSON file that lies beside a NIfTI file."""
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-
-
-def _stated_times(sidecar: Path, name: str, frames: int) -> np.ndarray | None:
-    """(T,) seconds that a JSON sidecar states, None where there is none or it is silent."""
-    if not sidecar.is_file():
-        return None
-    try:
-        content = dict(json.loads(sidecar.read_text()))
-        key = next((k for k in ("FrameTimesStart", "VolumeTiming", "RepetitionTime") if k in content), None)
-        if key is None:
-            return None
-        stated = np.asarray(content[key], dtype=float)
-        times = np.arange(frames) * stated if key == "RepetitionTime" and stated.ndim == 0 else stated
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataFault(f"{sidecar} is not a JSON object with numbers for the frame times ({error})") from error
-    if times.shape != (frames,) or not np.isfinite(times).all() or not (np.diff(times) > 0).all():
-        raise DataFault(
-            f"{sidecar}: {key} has {times.size} values; expected {frames} increasing seconds, one for each frame of "
-            f"{name}"
-        )
-    return times
-
-
-def _header_interval(image: nib.nifti1.Nifti1Image) -> float | None:
-    seconds = _SECONDS.get(image.header.get_xyzt_units()[1])
-    return float(image.header.get_zooms()[3]) * seconds if seconds else None
-
-
-def _regular(path: Path, frames: int, *intervals: float | None) -> np.ndarray:
-    """(T,) seconds at the first interval that is one."""
-    for interval in intervals:
-        if interval is not None and np.isfinite(interval) and interval > 0:
-            return np.arange(frames) * interval
-    raise DataFault(
-        f"{path} does not say when its {frames} frames were taken (no FrameTimesStart in {sidecar_of(path).name}, no "
-        "interval with its unit in the header); give data.frame_interval in seconds"
-    )
 
 
 def _digest(values: np.ndarray) -> str | None:
@@ -162,9 +119,10 @@ def require_same_grid(volume: Volume, reference: Volume) -> None:
     """
     shape, expected = volume.values.shape[:3], reference.values.shape[:3]
     if shape != expected:
+        turned = " (its axes are in the order z, y, x)" if shape == expected[::-1] else ""
         raise DataFault(
             f"{volume.path} has {' × '.join(map(str, shape))} voxels, {reference.path.name} "
-            f"{' × '.join(map(str, expected))}; expected one grid: co-register and resample it"
+            f"{' × '.join(map(str, expected))}{turned}; expected one grid: co-register and resample it"
         )
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
     corners = np.vstack([corners, np.ones(corners.shape[1])])

@@ -21,7 +21,7 @@ class PatientVolumes:
     Values are in each channel's unit, and 0 outside the brain in synthetic images.
 
     case: name.
-    spacing: (Z, H, W) voxel size in mm.
+    spacing: (Z, H, W) voxel size in mm; along Z the distance of the slices' planes.
     targets: names of the Ct channels.
     units: of the Ct channels.
     synthetic, real: (Z, Ct, H, W) float32.

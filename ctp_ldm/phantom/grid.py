@@ -56,8 +56,9 @@ class Grid:
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of one voxel in mL."""
-        return float(np.prod(self.spacing)) / 1000
+        """Volume of one voxel in mL; edges that are oblique to one another (a gantry's tilt) enclose less."""
+        edges, enclosed = float(np.prod(self.spacing)), abs(float(np.linalg.det(self.affine[:3, :3])))
+        return (edges if np.isclose(edges, enclosed, rtol=1e-6, atol=0) else enclosed) / 1000
 
     def world(self, offset: tuple[float, float, float] = (0, 0, 0)) -> Float:
         """World coordinates in mm, (3, X, Y, Z), of the points `offset` (in voxels) away from the voxel centres."""

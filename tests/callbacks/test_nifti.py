@@ -64,7 +64,7 @@ def test_headers_say_where_and_what_it_is(two_cases: Sample, tmp_path: Path) -> 
     folder = predict(autoencoder(), ToyData(two_cases), tmp_path)
     header = nib.load(folder / "a" / "a_desc-synthetic_adc.nii.gz").header
     assert header.get_xyzt_units()[0] == "mm"
-    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (1, 3)  # the input's, and none invented
     np.testing.assert_allclose(header.get_qform(), oblique_las(), atol=1e-4)
     assert b"synthetic" in bytes(header["descrip"])
     assert header.get_data_dtype() == np.float32

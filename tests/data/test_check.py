@@ -21,6 +21,7 @@ from ctp_ldm.phantom import write_phantom
 from . import trees
 from .trees import ENCODINGS, GRID, MAPS, PLAIN, RELEASED, Damage, Encoding, Images, Names, Paths, changed
 
+TIMED = Encoding(interval=1.0)
 HALF_STEP = 2.0**-11
 CTP_AND_MAPS = ["--data.sources={ctp: CTPerfusion, cbf: CBF, cbv: CBV, mtt: MTT, tmax: Tmax}"]
 
@@ -43,7 +44,7 @@ def run(*arguments: object) -> Outcome:
     return Outcome(shown.getvalue(), "")
 
 
-def _write(root: Path, *seeds: int, encoding: Encoding = PLAIN, names: Names = RELEASED) -> Path:
+def _write(root: Path, *seeds: int, encoding: Encoding = TIMED, names: Names = RELEASED) -> Path:
     """ISLES'24 with a patient for each seed."""
     for seed in seeds:
         trees.write_case(trees.isles24(root, seed, names), trees.patient(seed), encoding)
@@ -261,10 +262,10 @@ def test_what_is_odd_is_remarked_on_and_passes(tmp_path: Path, seen: str) -> Non
     files = trees.isles24(tmp_path / "tree", 1)
     if seen == "brain cut":
         images = {role: values[12:] for role, values in trees.patient(1).items()}
-        trees.write_case({**files, "brain": trees.brain_beside(files["ctp"])}, images)
+        trees.write_case({**files, "brain": trees.brain_beside(files["ctp"])}, images, TIMED)
         remark = "the brain reaches the edge of the field of view"
     else:
-        trees.write_case(files, trees.patient(1))
+        trees.write_case(files, trees.patient(1), TIMED)
         damage, remark = REMARKS[seen]
         damage(files)
     found, outcome = _check(tmp_path / "tree")
@@ -272,6 +273,18 @@ def test_what_is_odd_is_remarked_on_and_passes(tmp_path: Path, seen: str) -> Non
     (remarked,) = found.cases["sub-stroke0001"].remarks
     assert re.match(remark, remarked)
     assert remarked in outcome.shown
+
+
+def test_prepare_says_what_check_remarks_on_and_says_it_again_of_cases_that_are_kept(tmp_path: Path) -> None:
+    files = trees.isles24(_write(tmp_path / "tree", 1, encoding=PLAIN), 1)
+    changed("dwi", lambda v: _some(v, 0.1, np.negative))(files)
+    found, _ = _check(tmp_path / "tree")
+    remarks = found.cases["sub-stroke0001"].remarks
+    assert len(remarks) == 2
+    for _ in range(2):
+        outcome = run("prepare", tmp_path / "tree", tmp_path / "store", *GRID)
+        assert outcome.error == ""
+        assert [f"sub-stroke0001: {remark}" in outcome.shown for remark in remarks] == [True, True]
 
 
 def test_a_good_case_has_no_remarks(plain: Path) -> None:

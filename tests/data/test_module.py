@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import lightning as L
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -38,7 +39,7 @@ from ctp_ldm.sample import Sample
 from ctp_ldm.spec import SpecMismatch
 
 from .conftest import CASES
-from .files import isles_file, save
+from .files import isles_file, rewrite, save
 
 NAMES = [f"sub-stroke{i:04d}" for i in range(1, CASES + 1)]
 SPLIT = KFold(3, 0)
@@ -435,6 +436,12 @@ def test_a_module_without_channels_is_refused() -> None:
         TranslationDataModule()
 
 
+@pytest.mark.parametrize("size", [0, -4])
+def test_batches_of_no_slices_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"data\.batch_size must be 1 or more slices, found {size}"):
+        CTPToDiffusionMRI(batch_size=size)
+
+
 # -------------------------------------------------------------------------------------------------------- prediction
 
 
@@ -459,6 +466,22 @@ def test_nifti_cases_without_mri_are_predicted_and_their_folder_left_alone(tree:
     assert sorted(tree.rglob("*")) == before
     assert module.geometry(NAMES[2]).size == SIZE
     assert len(list(elsewhere.glob("prepared/phantom-*/manifest.json"))) == 1
+
+
+def test_what_is_odd_about_a_patient_is_said_before_the_prediction(
+    tree: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words of `check`, from NIfTI files and from a store of them."""
+    path = isles_file(tree, 2, "ctp")
+    values = np.asarray(nib.Nifti1Image.from_filename(path).dataobj).copy()
+    values[..., 5] = 0
+    rewrite(path, values)
+    said = f"{NAMES[1]}: ctp: frames 6 (all slices) hold no image and are left out"
+    module = _ready(_module(elsewhere / "no-store", predict_from=str(tree)), "predict")
+    assert said in capsys.readouterr().out
+    assert module.store is not None
+    _ready(_module(elsewhere / "no-store", predict_from=str(module.store.path)), "predict")
+    assert said in capsys.readouterr().out
 
 
 def test_sources_of_predicted_nifti_cases_are_those_of_the_store(

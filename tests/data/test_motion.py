@@ -58,3 +58,16 @@ def test_a_stripped_brain_that_moves_whole_voxels_is_found() -> None:
     voxels = [(0, 0, 0), (2, 0, 0), (0, -3, 0), (1, 1, 1)]
     frames = np.stack([np.roll(stripped, v, axis=(0, 1, 2)) for v in voxels], axis=-1)
     np.testing.assert_allclose(frame_shifts(frames, brain, sizes), voxels * sizes, atol=TOLERANCE_MM)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3])
+def test_of_a_few_slices_only_movement_within_them_is_told(slices: int) -> None:
+    """What flows into two slices looks like a movement between them."""
+    hu, brain, sizes = _head((2.0, 2.0, 8.0))
+    few = hu[:, :, 4 : 4 + slices]
+    moves = [(0.0, 0.0), (4.0, 0.0), (0.0, -6.0)]
+    frames = [ndimage.shift(few, (x / 2, y / 2, 0), order=1, mode="nearest") for x, y in moves]
+    frames[1][:, :, -1:] += 60.0 * brain[:, :, 4:5]
+    found = frame_shifts(_noisy(frames), brain[:, :, 4 : 4 + slices], sizes)
+    assert not found[:, 2].any()
+    np.testing.assert_allclose(found[:, :2], moves, atol=TOLERANCE_MM)

@@ -31,7 +31,8 @@ from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.preparation import prepare_case
 from ctp_ldm.data.store import StoreError
 from ctp_ldm.data.task import Task
-from ctp_ldm.data.volumes import Volume, sidecar_of
+from ctp_ldm.data.timing import sidecar_of
+from ctp_ldm.data.volumes import Volume
 
 from .conftest import CASES, SETTINGS
 from .files import AFFINE, isles_file, rewrite, save

@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ctp_ldm.data.volumes import sidecar_of
+from ctp_ldm.data.timing import sidecar_of
 
 from .files import save
 from .heads import GREY, VENTRICLE, head
@@ -308,10 +308,15 @@ def truncated(role: str) -> Damage:
 
 
 def changed(role: str, change: Callable[[np.ndarray], np.ndarray]) -> Damage:
-    """Other voxels in the same file."""
+    """Other voxels in the same file; its header still says how far apart frames are, where it did."""
 
     def damage(files: Paths) -> Path:
-        return save(files[role], change(values_of(files[role])), affine_of(files[role]))
+        header = nib.Nifti1Image.from_filename(files[role]).header
+        changed_image = nib.Nifti1Image(change(values_of(files[role])), affine_of(files[role]))
+        if changed_image.ndim == 4 and header.get_xyzt_units()[1] == "sec":
+            state_interval(changed_image, float(header.get_zooms()[3]))
+        nib.save(changed_image, files[role])
+        return files[role]
 
     return damage
 

@@ -11,8 +11,8 @@ from ctp_ldm.data.brain import ct_brain_mask
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.hounsfield import to_hounsfield
 from ctp_ldm.data.motion import frame_shifts
-from ctp_ldm.data.phases import baseline_and_phases, find_bolus, mean_curve
 from ctp_ldm.data.quantities.base import Quantity
+from ctp_ldm.data.series import series_bolus, series_phases
 from ctp_ldm.data.units import AUTO
 from ctp_ldm.data.volumes import Volume
 from ctp_ldm.data.window import cut_off_at
@@ -69,11 +69,9 @@ class CTPerfusion(Quantity):
         return ct_brain_mask(first.mean(axis=-1, dtype=np.float32), nib.affines.voxel_sizes(volume.affine))
 
     def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
-        if volume.times is None:
-            raise ValueError(f"{volume.path} was read without frame times")
         try:
-            bolus = find_bolus(mean_curve(volume.values, brain), volume.times)
-            before, enhancement = baseline_and_phases(volume.values, volume.times, bolus, self.phases, self.interval)
+            bolus = series_bolus(volume, brain)
+            before, enhancement = series_phases(volume, bolus, self.phases, self.interval)
         except DataFault as error:
             raise DataFault(f"{volume.path}: {error}") from error
         _require_brain_hu(volume, float(np.median(before[brain])))
@@ -82,7 +80,7 @@ class CTPerfusion(Quantity):
     def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
         """Unit, where HU are cut off, HU before contrast, timing, bolus and motion."""
         assert volume.times is not None
-        bolus = find_bolus(mean_curve(volume.values, brain), volume.times)
+        bolus = series_bolus(volume, brain)
         shifts = frame_shifts(volume.values, brain, nib.affines.voxel_sizes(volume.affine))
         return {
             "unit": volume.unit,
@@ -101,7 +99,8 @@ class CTPerfusion(Quantity):
 class PublishedCTPerfusion(CTPerfusion):
     """The source of Lee et al. 2025 (arXiv 2510.09056): HU of 15 time points, 0–200 linear, and no baseline.
 
-    A series of just so many frames is taken as it is; of another one the phases that `CTPerfusion` finds.
+    A series of just so many frames, with all slices at one time, is taken as it is; of another one the phases that
+    `CTPerfusion` finds.
     """
 
     @property
@@ -112,12 +111,20 @@ class PublishedCTPerfusion(CTPerfusion):
         return tuple(Channel(f"{role}_{i:02d}", self.scaling) for i in range(1, self.phases + 1))
 
     def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
-        if volume.values.shape[-1] != self.phases:
+        timed_by_slice = volume.timing is not None and volume.timing.offsets is not None
+        if volume.values.shape[-1] != self.phases or timed_by_slice:
             before, *enhancement = super().convert(volume, brain, companions)
             return before[None] + np.stack(enhancement)
         frames = np.moveaxis(volume.values, -1, 0).astype(np.float32)
         _require_brain_hu(volume, float(np.median(frames[0][brain])))
         return frames
+
+    def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+        """As of any series; of one that is taken as it is and in which no bolus is found, without one."""
+        try:
+            return super().describe(volume, brain, values)
+        except DataFault:
+            return {"unit": volume.unit, **Quantity.describe(self, volume, brain, values)}
 
 
 @dataclass(frozen=True)
