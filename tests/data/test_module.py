@@ -118,7 +118,7 @@ def test_slices_with_lesion_are_shown_as_often_as_asked(shared_store: Path, fact
     store, shown = SliceStore(shared_store), Counter(_shown(module.train_dataloader()))
     with_lesion = [n for (name, z), n in shown.items() if store.array(name, "lesion")[z].any()]
     assert len(with_lesion) >= 2
-    assert sum(with_lesion) == round(factor * len(with_lesion))
+    assert abs(sum(with_lesion) - factor * len(with_lesion)) <= 0.5  # to the nearest whole number, halves either way
     assert {n for (name, z), n in shown.items() if not store.array(name, "lesion")[z].any()} == {1}
 
 
