@@ -131,8 +131,8 @@ def perfusion(
     cbf = patient.flow * (GREY_CBF * head.grey + WHITE_CBF * head.white) * variation
     cbv = patient.flow * (GREY_CBV * head.grey + WHITE_CBV * head.white) * variation
     delay = np.clip(0.8 + 0.4 * grid.smooth_noise(rng, 15.0), 0, None)
-    # Good collaterals are long detours. Perforators have none: what blood they get is not late, and so of the maps of a
-    # lacune Tmax shows least (25 % against 44 % of CBF and 56 % of MTT, PMID 26899357).
+    # Good collaterals are long detours. Perforators have none: what blood they get is not late, and a lacune
+    # is seen less often in Tmax (25 %) than in CBF (44 %) or MTT (56 %; PMID 26899357).
     slow = 2.0 if patient.kind == "lacune" else 6.0 + 4.0 * patient.collaterals
     return Perfusion(
         cbf=cbf * relative_flow * chronic_flow,
