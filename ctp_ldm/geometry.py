@@ -5,10 +5,12 @@ from typing import Any, Self
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from ctp_ldm.forms import Forms
+from ctp_ldm.resampling import HALF, Axis, MaskedMean, at_least_half
 
+THICK_ENOUGH = 0.9
+"""Slices of so much of the wanted thickness stay as they are."""
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
@@ -17,14 +19,17 @@ class Geometry:
     """How one patient's volumes lie on the prepared in-plane grid, and how they lay in the input file.
 
     Volumes are read with their axes permuted and flipped to the RAS order closest to the file's (`to_ras`; an oblique
-    affine stays oblique, nothing is rotated). Each slice is then resampled in-plane to `spacing` and cropped or padded
-    to `size`. Slices are never resampled through-plane.
+    affine stays oblique, nothing is rotated). In-plane they are resampled to `spacing` and cropped or padded to `size`.
+    Through-plane the file's slices are divided into `slices` slabs of equal thickness that cover them all and do not
+    overlap, so that every mL counts once; as many slabs as slices leave these as they are. Slices are never made
+    thinner.
 
     affine: 4 × 4, voxel → mm, of the input file.
     shape: the file's three spatial dimensions.
     spacing: in-plane voxel size of the prepared grid, mm.
     size: (H, W) of the prepared grid; H along left–right, W along back–front.
     origin: RAS voxel coordinates (x, y) of the prepared grid's first voxel.
+    slices: slabs of the prepared grid, at most as many as the file has slices.
     forms: how the file's header says the affine; None where there is no file.
     """
 
@@ -33,6 +38,7 @@ class Geometry:
     spacing: float
     size: tuple[int, int]
     origin: tuple[float, float]
+    slices: int
     forms: Forms | None = None
 
     @classmethod
@@ -43,8 +49,11 @@ class Geometry:
         spacing: float,
         size: tuple[int, int],
         forms: Forms | None = None,
+        thickness: float | None = None,
     ) -> Self:
         """The grid whose middle is the middle of the brain's in-plane bounding box.
+
+        Of slices thinner than `thickness` slabs are made: so many that theirs comes closest to it.
 
         Args:
             affine: 4 × 4 of the file.
@@ -52,6 +61,7 @@ class Geometry:
             spacing: target in-plane voxel size, mm.
             size: (H, W).
             forms: of the file's header.
+            thickness: wanted, mm, along the slices' normal; None leaves slices as they are.
 
         Raises:
             ValueError: the brain is empty, or larger than the grid in-plane.
@@ -60,7 +70,8 @@ class Geometry:
             raise ValueError("the brain mask is empty")
         rows = tuple(tuple(float(v) for v in row) for row in np.asarray(affine))
         x, y, z = (int(brain.shape[int(_orientation(affine)[i, 0])]) for i in range(3))
-        probe = cls(rows, (x, y, z), spacing, size, (0.0, 0.0))
+        probe = cls(rows, (x, y, z), spacing, size, (0.0, 0.0), 1)
+        slices = slab_count(brain.shape[2], probe.file_slice_distance, thickness)
         origin = []
         for axis, length in enumerate(size):
             occupied = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -75,7 +86,7 @@ class Geometry:
             first = (low + high) / 2 - (length - 1) / 2 * ratio
             # Without a change of spacing a whole-voxel origin keeps every value as it is.
             origin.append(float(round(first)) if np.isclose(ratio, 1.0) else first)
-        return cls(rows, (x, y, z), spacing, size, (origin[0], origin[1]), forms)
+        return cls(rows, (x, y, z), spacing, size, (origin[0], origin[1]), slices, forms)
 
     @property
     def voxel_sizes(self) -> tuple[float, float, float]:
@@ -91,39 +102,66 @@ class Geometry:
         return x, y, z
 
     @property
+    def file_slice_distance(self) -> float:
+        """Distance of the file's neighbouring slices' planes, mm: under a gantry's tilt less than the voxel's edge."""
+        return slice_distance(np.asarray(self.affine))
+
+    @property
     def slice_distance(self) -> float:
-        """Distance of neighbouring slices' planes, mm: under a gantry's tilt less than the voxel's edge."""
-        x, y, z = self.voxel_sizes
-        distance = affine_ml(np.asarray(self.affine)) * 1000 / (x * y)
-        return z if np.isclose(distance, z, rtol=1e-6, atol=0) else distance
+        """Thickness of the prepared grid's slices, along their normal, and the distance of their middles, mm."""
+        return self.file_slice_distance * self.ras_shape[2] / self.slices
 
     @property
     def voxel_ml(self) -> float:
         """Volume of one voxel of the prepared grid, mL."""
         return self.spacing**2 * self.slice_distance / 1000.0
 
-    def to_grid(self, volume: np.ndarray, fill: float = 0.0) -> np.ndarray:
-        """(X, Y, Z) in RAS order → (Z, H, W) float32 on the prepared grid, linear interpolation.
+    @property
+    def axes(self) -> tuple[Axis, Axis, Axis]:
+        """The prepared grid along Z, X and Y, in voxels of the RAS-ordered input."""
+        x, y, z = self.ras_shape
+        in_plane = zip(self.origin, self._ratios, self.size, (x, y), strict=True)
+        first, second = (Axis(*along) for along in in_plane)
+        return Axis((z / self.slices - 1) / 2, z / self.slices, self.slices, z), first, second
 
-        Where the grid is coarser than the input a Gaussian of σ = (ratio − 1) / 2 voxels goes before, against
-        aliasing. Outside the input's field of view the result is `fill`.
+    def means(self, inside: np.ndarray | None = None) -> MaskedMean:
+        """How values (Z, X, Y) in RAS order are brought to the grid.
+
+        Where the grid is coarser than the input it takes means over its voxels, elsewhere it interpolates linearly;
+        either within the mask `inside` (X, Y, Z) alone, where there is one.
         """
-        values, ratios = np.asarray(volume, dtype=np.float32), self._ratios
-        if max(ratios) > 1.0:
-            values = ndimage.gaussian_filter(values, [max(0.0, (r - 1) / 2) for r in ratios] + [0.0], truncate=3.0)
-        return np.ascontiguousarray(np.moveaxis(_resample(values, ratios, self.origin, self.size, fill), 2, 0))
+        return MaskedMean(self.axes, None if inside is None else np.moveaxis(inside, 2, 0))
+
+    def to_grid(self, volume: np.ndarray, inside: np.ndarray | None = None, fill: float = 0.0) -> np.ndarray:
+        """(X, Y, Z) in RAS order → (slices, H, W) float32 on the prepared grid, by `means`.
+
+        Outside the input's field of view, and where no voxel is inside the mask, the result is `fill`.
+        """
+        return self.means(inside)(np.moveaxis(volume, 2, 0), fill)
 
     def mask_to_grid(self, mask: np.ndarray) -> np.ndarray:
-        """(X, Y, Z) bool → (Z, H, W) bool: a voxel is inside where more than half of it is."""
-        return self.to_grid(mask.astype(np.float32)) > 0.5
+        """(X, Y, Z) bool → (slices, H, W) bool: a voxel is inside where at least half of it is (`at_least_half`)."""
+        return at_least_half(np.moveaxis(mask, 2, 0), self.axes)
 
-    def from_grid(self, slices: np.ndarray, fill: float = 0.0) -> np.ndarray:
-        """(Z, H, W) on the prepared grid → (X, Y, Z) float32 in the file's axes and shape, linear interpolation."""
-        ratios = [1.0 / r for r in self._ratios]
-        origin = [-o / r for o, r in zip(self.origin, self._ratios, strict=True)]
-        back = _resample(np.moveaxis(slices, 0, 2), ratios, origin, self.ras_shape[:2], fill)
+    def from_grid(self, slices: np.ndarray, inside: np.ndarray | None = None, fill: float = 0.0) -> np.ndarray:
+        """(slices, H, W) on the prepared grid → (X, Y, Z) float32 in the file's axes and shape.
+
+        Linear between the grid's voxels, and beyond the middles of the first and last slab the nearest; means where the
+        input is coarser than the grid.
+
+        Args:
+            slices: values.
+            inside: (slices, H, W) bool, where they are valid; None: everywhere. Values outside have no say, and the
+                result is `fill` where less than half of a voxel is inside.
+            fill: also outside the grid.
+        """
+        means = MaskedMean([axis.back() for axis in self.axes], inside)
+        back = means(slices, fill)
+        if inside is not None:
+            back[means.part < HALF] = fill
         file_order = nib.orientations.ornt_transform(_RAS, _orientation(self.affine))
-        return np.asarray(nib.orientations.apply_orientation(back, file_order), dtype=np.float32)
+        turned = nib.orientations.apply_orientation(np.moveaxis(back, 0, 2), file_order)
+        return np.ascontiguousarray(turned, dtype=np.float32)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data for the manifest."""
@@ -133,6 +171,7 @@ class Geometry:
             "spacing": self.spacing,
             "size": list(self.size),
             "origin": list(self.origin),
+            "slices": self.slices,
             "forms": None if self.forms is None else self.forms.to_plain(),
         }
 
@@ -144,7 +183,8 @@ class Geometry:
         first, second = (float(v) for v in plain["origin"])
         rows = tuple(tuple(float(v) for v in row) for row in plain["affine"])
         forms = None if plain["forms"] is None else Forms.from_plain(plain["forms"])
-        return cls(rows, (x, y, z), float(plain["spacing"]), (height, width), (first, second), forms)
+        slices = int(plain["slices"])
+        return cls(rows, (x, y, z), float(plain["spacing"]), (height, width), (first, second), slices, forms)
 
     @property
     def _axes(self) -> list[int]:
@@ -155,6 +195,32 @@ class Geometry:
     def _ratios(self) -> list[float]:
         """Grid voxels over input voxels, in-plane; within a thousandth of 1 it is 1."""
         return [1.0 if abs(self.spacing / s - 1) < 1e-3 else self.spacing / s for s in self.voxel_sizes[:2]]
+
+
+def slab_count(slices: int, distance: float, thickness: float | None) -> int:
+    """How many slabs slices become: so many that a slab's thickness comes closest to the wanted one.
+
+    Args:
+        slices: of the file.
+        distance: of their planes, mm.
+        thickness: wanted, mm; None for none.
+
+    Returns:
+        `slices` where they are as thick as wanted, within a tenth; at least 1.
+    """
+    if thickness is None or distance >= THICK_ENOUGH * thickness:
+        return slices
+    exact = slices * distance / thickness
+    # Of the two whole numbers around it, the one whose slabs are the less too thick or too thin, as a factor.
+    fewer = max(1, int(exact))
+    return min(slices, fewer if exact <= np.sqrt(fewer * (fewer + 1)) else fewer + 1)
+
+
+def slice_distance(affine: np.ndarray) -> float:
+    """Distance of neighbouring axial slices' planes, mm, of a file's affine."""
+    x, y, z = (float(nib.affines.voxel_sizes(affine)[a]) for a in np.argsort(_orientation(affine)[:, 0]))
+    distance = affine_ml(affine) * 1000 / (x * y)
+    return z if np.isclose(distance, z, rtol=1e-6, atol=0) else distance
 
 
 def affine_ml(affine: np.ndarray) -> float:
@@ -172,30 +238,3 @@ def to_ras(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _orientation(affine: object) -> np.ndarray:
     return np.asarray(nib.orientations.io_orientation(np.asarray(affine)))
-
-
-def _resample(
-    volume: np.ndarray,
-    ratios: list[float],
-    origin: tuple[float, float] | list[float],
-    size: tuple[int, ...],
-    fill: float,
-) -> np.ndarray:
-    """In-plane: output voxel i lies at input voxel origin + ratio · i. (X, Y, Z) → (*size, Z)."""
-    # A margin of half a voxel: at the rim of the field of view interpolation takes the nearest value, not `fill`.
-    padded = np.pad(volume.astype(np.float32), ((1, 1), (1, 1), (0, 0)), mode="edge")
-    result = np.full((*size, volume.shape[2]), fill, dtype=np.float32)
-    coordinates = [origin[a] + ratios[a] * np.arange(size[a]) for a in range(2)]
-    inside = [(c > -0.5) & (c < volume.shape[a] - 0.5) for a, c in enumerate(coordinates)]
-    if not (inside[0].any() and inside[1].any()):
-        return result
-    starts = [int(np.flatnonzero(i)[0]) for i in inside]
-    counts = [int(i.sum()) for i in inside]
-    result[np.ix_(inside[0], inside[1])] = ndimage.affine_transform(
-        padded,
-        np.array([ratios[0], ratios[1], 1.0]),
-        offset=[coordinates[0][starts[0]] + 1, coordinates[1][starts[1]] + 1, 0.0],
-        output_shape=(counts[0], counts[1], volume.shape[2]),
-        order=1,
-    )
-    return result

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from ctp_ldm.scaling import Scaling, scaling_from_plain
 
+MASKED_MEAN, LOCAL_LINEAR = "masked mean", "local linear fit"
+RESAMPLED = ("slice_thickness", "averaging", "phases")
+
 
 class SpecMismatch(ValueError):
     """Data and model (or store and config) mean different things by the same numbers."""
@@ -23,17 +26,23 @@ class Channel:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Channels with their scalings, and the in-plane grid that slices were brought to.
+    """Channels with their scalings, and how files were brought to the grid.
 
     source, target: in channel order.
     spacing: in-plane voxel size in mm.
     size: (H, W) in voxels.
+    slice_thickness: mm that thinner slices were averaged to; None: slices are as they came.
+    averaging: how one voxel is made of several.
+    phases: how one phase of a series is made of its frames.
     """
 
     source: tuple[Channel, ...]
     target: tuple[Channel, ...]
     spacing: float
     size: tuple[int, int]
+    slice_thickness: float | None = 5.0
+    averaging: str = MASKED_MEAN
+    phases: str = LOCAL_LINEAR
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data for manifests and checkpoints."""
@@ -42,17 +51,34 @@ class DataSpec:
             "target": [{"name": c.name, "scaling": c.scaling.to_plain()} for c in self.target],
             "spacing": float(self.spacing),
             "size": [int(n) for n in self.size],
+            "slice_thickness": None if self.slice_thickness is None else float(self.slice_thickness),
+            "averaging": self.averaging,
+            "phases": self.phases,
         }
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Self:
-        """Rebuild from `to_plain`."""
+        """Rebuild from `to_plain`.
+
+        Raises:
+            SpecMismatch: it does not say how it was resampled, as those of version 0.2.0 and before.
+        """
+        silent = [key for key in RESAMPLED if key not in plain]
+        if silent and "spacing" in plain:
+            raise SpecMismatch(
+                f"its spec does not say {', '.join(silent)}: it was made by version 0.2.0 or before, which resampled "
+                "otherwise; prepare the data again with this version and train on them, or convert the original "
+                "weights again"
+            )
         height, width = plain["size"]
         return cls(
             source=tuple(Channel(c["name"], scaling_from_plain(c["scaling"])) for c in plain["source"]),
             target=tuple(Channel(c["name"], scaling_from_plain(c["scaling"])) for c in plain["target"]),
             spacing=float(plain["spacing"]),
             size=(int(height), int(width)),
+            slice_thickness=None if plain["slice_thickness"] is None else float(plain["slice_thickness"]),
+            averaging=str(plain["averaging"]),
+            phases=str(plain["phases"]),
         )
 
     def with_context(self, slices: int) -> Self:
@@ -90,7 +116,8 @@ class DataSpec:
             SpecMismatch: naming every difference.
         """
         here, there = self.to_plain(), other.to_plain()
-        faults = [f"{key}: {here[key]} ≠ {there[key]}" for key in ("spacing", "size") if here[key] != there[key]]
+        grid = ("spacing", "size", *RESAMPLED)
+        faults = [f"{key}: {here[key]} ≠ {there[key]}" for key in grid if here[key] != there[key]]
         for role in ("source", "target"):
             ours = {c["name"]: c["scaling"] for c in here[role]}
             others = {c["name"]: c["scaling"] for c in there[role]}

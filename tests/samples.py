@@ -148,6 +148,7 @@ class ToyData(L.LightningDataModule):
             spacing=SPEC.spacing,
             size=SIZE,
             origin=(0.0, 0.0),
+            slices=self.depth,
             forms=Forms(rows, rows, (1, 3)),
         )
 

@@ -26,14 +26,15 @@ class NIfTIWriter(BasePredictionWriter):
 
     Of a model that draws several samples, their mean, and `…_desc-deviation_<target>.nii.gz` beside it.
 
-    A case is written when all its slices have come; slices without brain are 0. The volume has the shape of
-    the input's files, both their forms (qform and sform) with their codes and unit of length, and each target's unit.
-    Files appear whole or not at all.
+    A case is written when all its slices have come; outside the brain it is 0. The volume has the shape of the input's
+    files, both their forms (qform and sform) with their codes and unit of length, and each target's unit. Where slabs
+    were made of thinner slices, every slice of the input is there again, interpolated between slabs, and the sidecar
+    says how thick these were. Files appear whole or not at all.
     """
 
     def __init__(self) -> None:
         super().__init__(write_interval="batch")
-        self._slices: dict[str, dict[int, np.ndarray]] = {}
+        self._slices: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
         self._provenance: dict[str, Any] = {}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -70,9 +71,11 @@ class NIfTIWriter(BasePredictionWriter):
         units = [channel.scaling.unit for channel in channels] * (len(names) // len(channels))  # type: ignore[union-attr, arg-type]
         files = dict(zip(names, units, strict=True))
         arrays = images.float().cpu().numpy()
-        for case, index, image in zip(batch["case"], batch["slice_index"].tolist(), arrays, strict=True):
+        brains = (batch["brain"][:, 0] > 0.5).cpu().numpy()
+        places = zip(batch["case"], batch["slice_index"].tolist(), strict=True)
+        for (case, index), image, brain in zip(places, arrays, brains, strict=True):
             slices = self._slices.setdefault(case, {})
-            slices[index] = image
+            slices[index] = image, brain
             if len(slices) == data.slices_with_brain(case):
                 folder = Path(trainer.default_root_dir) / "predictions" / case
                 self._write(folder, case, self._slices.pop(case), data.geometry(case), files)
@@ -86,20 +89,28 @@ class NIfTIWriter(BasePredictionWriter):
         rank_zero_only(print)(f"predictions: {Path(trainer.default_root_dir) / 'predictions'} ({NOTICE})")
 
     def _write(
-        self, folder: Path, case: str, slices: dict[int, np.ndarray], geometry: Geometry, files: Mapping[str, str]
+        self,
+        folder: Path,
+        case: str,
+        slices: dict[int, tuple[np.ndarray, np.ndarray]],
+        geometry: Geometry,
+        files: Mapping[str, str],
     ) -> None:
         """A file for each channel of the slices.
 
         Args:
+            slices: index → image (C, H, W) and brain (H, W).
             files: what each holds, such as synthetic_dwi → its unit.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        depth = geometry.ras_shape[2]
+        brain = np.zeros((geometry.slices, *geometry.size), dtype=bool)
+        for index, (_, inside) in slices.items():
+            brain[index] = inside
         for i, (name, unit) in enumerate(files.items()):
-            stack = np.zeros((depth, *geometry.size), dtype=np.float32)
-            for index, image in slices.items():
+            stack = np.zeros(brain.shape, dtype=np.float32)
+            for index, (image, _) in slices.items():
                 stack[index] = image[i]
-            volume = nib.Nifti1Image(geometry.from_grid(stack), np.asarray(geometry.affine))
+            volume = nib.Nifti1Image(geometry.from_grid(stack, brain), np.asarray(geometry.affine))
             volume.header.set_xyzt_units("mm")
             if geometry.forms is not None:
                 geometry.forms.apply(volume)
@@ -109,7 +120,17 @@ class NIfTIWriter(BasePredictionWriter):
                 nib.save(volume, partial)
                 sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
                 channel = name.partition("_")[2]
-                _write_json(sidecar, {**self._provenance, "Case": case, "Channel": channel, "Units": unit})
+                said = {"Case": case, "Channel": channel, "Units": unit, **_thickness(geometry)}
+                _write_json(sidecar, {**self._provenance, **said})
+
+
+def _thickness(geometry: Geometry) -> dict[str, Any]:
+    """What a sidecar says of slices: in mm, how thick those were that the model made."""
+    made, own = geometry.slice_distance, geometry.file_slice_distance
+    if geometry.slices == geometry.ras_shape[2]:
+        return {"EffectiveSliceThickness": round(made, 4)}
+    note = f"made as slabs of {made:.3g} mm; slices {own:.3g} mm apart are interpolated between them and show no more"
+    return {"EffectiveSliceThickness": round(made, 4), "SliceNote": note}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

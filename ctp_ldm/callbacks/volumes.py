@@ -42,10 +42,9 @@ class VolumeBuilder:
     def take(self, case: str) -> PatientVolumes:
         """A patient that is whole, who is then forgotten."""
         slices, geometry, spec = self._slices.pop(case), self.data.geometry(case), self.data.spec
-        depth = geometry.ras_shape[2]
         volumes: dict[str, Any] = {}
         for name, example in next(iter(slices.values())).items():
-            stack = np.zeros((depth, *example.shape), example.dtype)
+            stack = np.zeros((geometry.slices, *example.shape), example.dtype)
             for index, arrays in slices.items():
                 stack[index] = arrays[name]
             volumes[name] = stack

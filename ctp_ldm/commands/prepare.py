@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jsonargparse import lazy_instance
 
-from ctp_ldm.data import CTPToDiffusionMRI, Fingerprint, TranslationDataModule
+from ctp_ldm.data import CTPToDiffusionMRI, Fingerprint, TranslationDataModule, in_one_line
 from ctp_ldm.data import prepare as prepare_store
 
 
@@ -43,5 +43,7 @@ def prepare(
     for record in finished.records.values():
         for remark in record.remarks:
             print(f"{record.name}: {remark}")
+    if told := in_one_line(record.resampling for record in finished.records.values()):
+        print(told)
     slices = sum(n > 0 for r in finished.records.values() for n in r.brain_voxels)
     print(f"{len(finished.records)} cases, {slices} slices with brain: {store}")

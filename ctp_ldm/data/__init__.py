@@ -22,6 +22,7 @@ from ctp_ldm.data.quantities import (
     RobustRange,
     Tmax,
 )
+from ctp_ldm.data.resampled import in_one_line
 from ctp_ldm.data.splits import KFold, ListedSplit, RandomSplit, Split
 from ctp_ldm.data.store import SliceStore
 from ctp_ldm.data.task import Task
@@ -60,6 +61,7 @@ __all__ = [
     "Tmax",
     "TranslationDataModule",
     "check",
+    "in_one_line",
     "prepare",
     "require_good",
 ]

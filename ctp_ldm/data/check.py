@@ -15,6 +15,7 @@ from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.loading import load_case
 from ctp_ldm.data.parallel import each_case
 from ctp_ldm.data.preparation import Settings, place
+from ctp_ldm.data.resampled import resampling_of
 from ctp_ldm.data.task import MASKS, Task
 
 FORMAT, VERSION = "ctp-ldm fingerprint", 1
@@ -24,7 +25,7 @@ FORMAT, VERSION = "ctp-ldm fingerprint", 1
 class Findings:
     """What `check` found out about one case.
 
-    facts: groups ("grid", "brain", "lesion", "mirror", and the roles) of plain values.
+    facts: groups ("grid", "brain", "lesion", "mirror", "resampling", and the roles) of plain values.
     digests: role → digest of a file's content.
     faults: why the case cannot be used.
     remarks: what is worth a look.
@@ -143,8 +144,12 @@ def describe_task(task: Task) -> dict[str, str]:
 def inspect_case(case: Case, task: Task, settings: Settings) -> Findings:
     """Everything there is to say about one case."""
     loaded = load_case(case, task, settings.frame_interval, settings.sources_only)
-    faults = loaded.faults + place(loaded, settings)[1]
-    return Findings(case.name, loaded.facts, loaded.digests, faults, loaded.remarks, loaded.undecided)
+    geometry, outside = place(loaded, settings)
+    facts, remarks = loaded.facts, loaded.remarks
+    if geometry is not None:
+        seen = resampling_of(loaded, geometry)
+        facts, remarks = {**facts, "resampling": seen.facts}, remarks + seen.remarks
+    return Findings(case.name, facts, loaded.digests, loaded.faults + outside, remarks, loaded.undecided)
 
 
 def duplicates(digests: Mapping[str, Mapping[str, str]], faulty: Collection[str] = ()) -> list[CaseFault]:

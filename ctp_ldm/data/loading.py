@@ -13,6 +13,7 @@ from ctp_ldm.data.faults import DataFault, UnknownUnit
 from ctp_ldm.data.holes import empty_slices, leave_out_empty, leave_out_lost, numbers
 from ctp_ldm.data.masks import require_possible_lesion, set_voxels
 from ctp_ldm.data.mirror import against_mirror
+from ctp_ldm.data.mri_slices import mri_slices
 from ctp_ldm.data.quantities import ApparentDiffusion, Quantity, RelativeDWI
 from ctp_ldm.data.remarks import remarks_on
 from ctp_ldm.data.task import BRAIN, LESION, MASKS, Task
@@ -32,6 +33,8 @@ class LoadedCase:
     brain, lesion: (X, Y, Z) bool, None where absent or unreadable.
     affine: 4 × 4 of the files, None where none could be read.
     forms: how their header says it: that of the first source.
+    mri_slices: mm between the MRI's own slices, where its sidecars say it.
+    noise: (X, Y, Z) float32 noise of a single frame of the first series among the sources (`Quantity.noise`).
     digests: role → digest of a file's content; roles whose values are all the same are left out.
     facts: what is reported of the case: groups of plain values.
     faults: what is wrong, each with its file.
@@ -44,6 +47,8 @@ class LoadedCase:
     lesion: np.ndarray | None = None
     affine: np.ndarray | None = None
     forms: Forms | None = None
+    mri_slices: float | None = None
+    noise: np.ndarray | None = None
     digests: dict[str, str] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -81,10 +86,13 @@ def load_case(
     brain = _find_brain(case, task, volumes, faults)
     lesion = set_voxels(volumes[LESION]) if LESION in volumes and brain is not None else None
     values: dict[str, np.ndarray] = {}
+    noise = None
     if brain is not None and reference is not None:
         for role, quantity in task.quantities.items():
             if role in images:
                 _convert(role, quantity, images[role], brain, values, facts, faults, remarks)
+        made = (task.quantities[role].noise(images[role]) for role in task.sources if role in values)
+        noise = next((found for found in made if found is not None), None)
         if lesion is not None:
             _require_in_brain(volumes[LESION], lesion, brain, faults)
             try:
@@ -94,8 +102,11 @@ def load_case(
         sizes = nib.affines.voxel_sizes(reference.affine)
         facts |= _mask_facts(brain, volumes.get(LESION), affine_ml(reference.affine), sizes)
         facts |= _mirror_facts(task, values, lesion, brain, sizes)
-    remarks += remarks_on(facts)
-    return LoadedCase(values, brain, lesion, affine, forms, digests, facts, faults, remarks, undecided)
+    own_slices, said = mri_slices(case, task)
+    remarks += [*remarks_on(facts), *said]
+    return LoadedCase(
+        values, brain, lesion, affine, forms, own_slices, noise, digests, facts, faults, remarks, undecided
+    )
 
 
 def _missing(case: Case, task: Task, sources_only: bool) -> list[str]:

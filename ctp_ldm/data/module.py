@@ -45,6 +45,8 @@ class TranslationDataModule(L.LightningDataModule):
         spacing: in-plane voxel size of the grid, mm; must be the store's. With it a checkpoint can be applied to NIfTI
             files without the store it was trained on.
         size: in-plane size of the grid (left–right, back–front), voxels; must be the store's.
+        slice_thickness: mm that thinner slices are averaged to, unless the MRI's own slices are known, which is then
+            theirs; null: slices as they are. Must be the store's.
         sources: role → quantity, where they are others than the class declares. The first one defines grid and brain of
             a case.
         targets: role → quantity, where they are others than the class declares.
@@ -73,6 +75,7 @@ class TranslationDataModule(L.LightningDataModule):
         store: str = "store",
         spacing: float = 1.0,
         size: tuple[int, int] = (192, 224),
+        slice_thickness: float | None = 5.0,
         sources: dict[str, Quantity] | None = None,
         targets: dict[str, Quantity] | None = None,
         units: dict[str, str] | None = None,
@@ -100,14 +103,14 @@ class TranslationDataModule(L.LightningDataModule):
         if batch_size < 1:
             raise ValueError(f"data.batch_size must be 1 or more slices, found {batch_size}")
         self.task = Task(self.sources, self.targets, self.needs_lesion, units or {})
-        self.settings = Settings(spacing, (int(size[0]), int(size[1])), frame_interval)
+        self.settings = Settings(spacing, (int(size[0]), int(size[1])), slice_thickness, frame_interval)
         self.store_path, self.context = Path(store), context
         self.batch_size, self.num_workers = batch_size, num_workers
         self.split, self.validation_cases = split, validation_cases
         self.lesion_oversampling, self.augment, self.seed = lesion_oversampling, augment, seed
         self.predict_from = Path(predict_from) if predict_from else None
         self.layout = layout
-        self.spec: DataSpec = self.task.spec(spacing, self.settings.size).with_context(context)
+        self.spec: DataSpec = self.settings.spec(self.task).with_context(context)
         self.store: SliceStore | None = None
         self.parts: dict[str, list[str]] = {}
 
@@ -236,10 +239,10 @@ class TranslationDataModule(L.LightningDataModule):
     def _open(self, path: Path) -> None:
         self.store = SliceStore(path)
         self.store.spec.require_same(
-            self.task.spec(self.settings.spacing, self.settings.size),  # the store knows nothing of context
+            self.settings.spec(self.task),  # the store knows nothing of context
             f"the store {path}",
             f"the config's {type(self).__name__}",
-            "set data.spacing and data.size to the store's, or prepare a store for this task",
+            "set data.spacing, data.size and data.slice_thickness to the store's, or prepare a store for this task",
         )
 
     def _predicts_nifti(self) -> bool:

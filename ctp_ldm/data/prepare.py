@@ -65,7 +65,7 @@ def prepare(
         task = task.stating(fingerprint.units)
     refused = {fault.case for fault in faults}
     cases = [case for case in cases if case.name not in refused]
-    with StoreWriter(store, task.spec(settings.spacing, settings.size)) as writer:
+    with StoreWriter(store, settings.spec(task)) as writer:
         origins = {case.name: _origin(case, task, settings) for case in cases}
         there = {case.name: writer.finished(case.name, origins[case.name], verify) for case in cases}
         kept = {name: record for name, record in there.items() if record is not None}

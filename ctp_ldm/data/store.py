@@ -26,7 +26,7 @@ from ctp_ldm.data.preparation import PreparedCase
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.spec import DataSpec
 
-FORMAT, VERSION = "ctp-ldm slice store", 3
+FORMAT, VERSION = "ctp-ldm slice store", 4
 MANIFEST = "manifest.json"
 Kind = Literal["source", "target", "brain", "lesion"]
 
@@ -43,6 +43,7 @@ class CaseRecord:
     digests: role → digest of the content of the image file it was made from.
     checksums: array → BLAKE2 checksum of its file.
     remarks: what is odd about the case, in the words of `check`.
+    resampling: noise and sharpness in the file and on the grid (`resampled.Resampled`).
     """
 
     name: str
@@ -53,6 +54,7 @@ class CaseRecord:
     digests: dict[str, str]
     checksums: dict[str, str]
     remarks: list[str]
+    resampling: dict[str, Any]
 
     def complete(self, needs_lesion: bool) -> bool:
         """Whether the case can be trained and tested on."""
@@ -155,8 +157,8 @@ class StoreWriter:
                 raise StoreError(f"{path} is not empty and not a slice store; choose an empty or a new folder")
             if json.loads(header.read_text()) != mine:
                 raise StoreError(
-                    f"{path} was prepared with other settings (task, spacing, size or version); choose another folder "
-                    "or remove it"
+                    f"{path} was prepared with other settings (task, spacing, size, slice_thickness or "
+                    "version); choose another folder or remove it"
                 )
         self._cases.mkdir(parents=True, exist_ok=True)
         _write_json(header, mine)
@@ -221,6 +223,7 @@ class StoreWriter:
             digests=prepared.digests,
             checksums=checksums,
             remarks=prepared.remarks,
+            resampling=prepared.resampling,
         )
         _write_json(partial / "case.json", {"record": record.to_plain(), "origin": origin})
         if final.exists():

@@ -61,13 +61,14 @@ class Task:
         open_roles = {r for r in units if r in named and getattr(named[r], "unit", "") == AUTO}
         return replace(self, units={**self.units, **{role: units[role] for role in sorted(open_roles)}})
 
-    def spec(self, spacing: float, size: tuple[int, int]) -> DataSpec:
-        """The channels of this task on a given grid."""
+    def spec(self, spacing: float, size: tuple[int, int], slice_thickness: float | None = 5.0) -> DataSpec:
+        """The channels of this task on a given grid (`DataSpec`)."""
         return DataSpec(
             source=tuple(c for role, q in self.sources.items() for c in q.channels(role)),
             target=tuple(c for role, q in self.targets.items() for c in q.channels(role)),
             spacing=spacing,
             size=size,
+            slice_thickness=slice_thickness,
         )
 
 

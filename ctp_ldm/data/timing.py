@@ -64,7 +64,7 @@ def read_timing(
         DataFault: nobody says the times, what says them is unreadable or does not fit, or the unit of time is unknown.
     """
     sidecar, frames = sidecar_of(path), shape[3]
-    content = _read(sidecar)
+    content = read_sidecar(sidecar)
     offsets = _slice_offsets(sidecar, content, affine, shape)
     times = _frame_times(sidecar, content, path.name, frames)
     if times is not None:
@@ -83,7 +83,7 @@ def read_timing(
     )
 
 
-def _read(sidecar: Path) -> dict[str, Any]:
+def read_sidecar(sidecar: Path) -> dict[str, Any]:
     """A JSON object in UTF-8, -16 or -32 with or without a byte order mark, or in Latin-1; empty without a file."""
     if not sidecar.is_file():
         return {}

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ctp_ldm.data import Findings, Fingerprint
+from ctp_ldm.data import Findings, Fingerprint, in_one_line
 
 SHOWN = 60
 LOG_COLUMNS = 200
@@ -42,6 +42,8 @@ def show_findings(fingerprint: Fingerprint, console: Console | None = None) -> N
     for key, values in fingerprint.summary().items():
         if key in ("grid.spacing.0", "grid.spacing.2", "lesion.ml") or key.endswith((".frames", ".arrival", ".median")):
             console.print("{}: median {median:.4g}, {min:.4g} … {max:.4g} in {n} cases".format(key, **values))
+    if told := in_one_line(f.facts.get("resampling", {}) for f in fingerprint.cases.values()):
+        console.print(told)
     for role in roles:
         units = fingerprint.summary().get(f"{role}.unit", {}).get("counts", {})
         if units:
@@ -85,6 +87,9 @@ def _fact(findings: Findings, group: str, key: str, form: str) -> str:
 def _cells(findings: Findings, columns: Sequence[Callable[[Findings], str]]) -> list[str]:
     grid = findings.facts.get("grid")
     place = "–" if grid is None else "{0:.3g} × {2:.3g} {order}".format(*grid["spacing"], order=grid["orientation"])
+    made = findings.facts.get("resampling", {}).get("thickness", [0, 0])
+    if made[0] != made[1]:
+        place += f", slabs of {made[1]:.3g}"
     seen = [f"[red]{len(findings.faults)} fault(s)[/red]"] if findings.faults else []
     return [
         findings.name,

@@ -78,6 +78,11 @@ class Quantity(ABC):
             DataFault: the values cannot mean what they should.
         """
 
+    def noise(self, volume: Volume) -> np.ndarray | None:
+        """(X, Y, Z) float32: noise as a single frame of a calibrated file has it, without the head; None where the file
+        does not show it apart."""
+        return None
+
     def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
         """What `ctp-ldm check` reports of a file: plain numbers and words.
 

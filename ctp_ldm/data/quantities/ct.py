@@ -77,6 +77,11 @@ class CTPerfusion(Quantity):
         _require_brain_hu(volume, float(np.median(before[brain])))
         return np.concatenate([before[None], enhancement])
 
+    def noise(self, volume: Volume) -> np.ndarray | None:
+        """Difference of the first two frames, which contrast has not reached, over √2."""
+        first, second = volume.values[..., 0], volume.values[..., 1]
+        return np.asarray((second - first) / np.float32(np.sqrt(2)))
+
     def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
         """Unit, where HU are cut off, HU before contrast, timing, bolus and motion."""
         assert volume.times is not None
