@@ -57,18 +57,22 @@ class DataSpec:
         }
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
+    def from_plain(cls, plain: dict[str, Any], name: str = "the record") -> Self:
         """Rebuild from `to_plain`.
 
+        Args:
+            plain: the record.
+            name: of what it is found in, for messages.
+
         Raises:
-            SpecMismatch: it does not say how it was resampled, as those of version 0.2.0 and before.
+            SpecMismatch: it does not say how data were resampled, as those of version 0.2.0 and before.
         """
         silent = [key for key in RESAMPLED if key not in plain]
         if silent and "spacing" in plain:
             raise SpecMismatch(
-                f"its spec does not say {', '.join(silent)}: it was made by version 0.2.0 or before, which resampled "
-                "otherwise; prepare the data again with this version and train on them, or convert the original "
-                "weights again"
+                f"the spec of {name} does not say {', '.join(silent)}: it was made by version 0.2.0 or before, which "
+                "resampled otherwise; prepare the data again with this version and train on them, or convert the "
+                "original weights again"
             )
         height, width = plain["size"]
         return cls(

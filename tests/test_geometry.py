@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ctp_ldm.geometry import Geometry, to_ras
+from ctp_ldm.geometry import Geometry, slab_count, to_ras
 
 ORDERS = [
     "".join(letters) for axes in itertools.permutations(("RL", "AP", "SI")) for letters in itertools.product(*axes)
@@ -203,5 +203,106 @@ def test_an_empty_brain_is_refused() -> None:
 
 @pytest.mark.parametrize("order", ["RAS", "LPS", "SLA"])
 def test_plain_data_survives_json(order: str) -> None:
-    geometry = Geometry.centred(_affine(order, (0.43, 0.43, 5.0)), np.ones((20, 30, 6), bool), 1.0, (32, 33))
+    brain = np.ones((20, 30, 9), bool)
+    geometry = Geometry.centred(_affine(order, (0.43, 0.43, 1.3)), brain, 1.0, (32, 33), thickness=5.0)
+    assert geometry.slices == 2
     assert Geometry.from_plain(json.loads(json.dumps(geometry.to_plain()))) == geometry
+
+
+# --------------------------------------------------------------------------------------------------------------- slabs
+
+
+@pytest.mark.parametrize(
+    ("slices", "distance", "thickness", "slabs"),
+    [
+        (48, 1.25, 5.0, 12),
+        (47, 1.25, 5.0, 12),
+        (320, 0.5, 5.0, 32),
+        (73, 2.0, 5.0, 29),
+        (7, 1.25, 5.0, 2),
+        (2, 1.0, 5.0, 1),
+        (32, 4.0, 5.0, 26),
+        (32, 4.0, 4.0, 32),
+        (30, 4.6, 5.0, 30),
+        (12, 5.0, 5.0, 12),
+        (12, 8.0, 5.0, 12),
+        (100, 0.8, 6.5, 12),
+        (100, 0.8, None, 100),
+    ],
+)
+def test_thin_slices_become_slabs_of_the_thickness_next_to_the_wanted(
+    slices: int, distance: float, thickness: float | None, slabs: int
+) -> None:
+    assert slab_count(slices, distance, thickness) == slabs
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 400), st.floats(0.4, 12.0), st.floats(1.0, 12.0))
+def test_slices_are_never_made_thinner_and_no_other_number_of_slabs_comes_closer(
+    slices: int, distance: float, thickness: float
+) -> None:
+    slabs = slab_count(slices, distance, thickness)
+    assert 1 <= slabs <= slices
+    if distance >= 0.9 * thickness:
+        assert slabs == slices
+        return
+    off = [abs(np.log(slices * distance / n / thickness)) for n in range(1, slices + 1)]
+    assert off[slabs - 1] == pytest.approx(min(off), abs=1e-9)
+
+
+def _slabs(order: str, distance: float, slices: int, thickness: float | None, shear: float = 0.0) -> Geometry:
+    affine = _affine(order, (2.0, 2.0, distance), tilt=(0.0, 0.0, 0.0))
+    if shear:
+        affine[1, 2] = distance * np.tan(np.deg2rad(shear))
+    brain = np.ones((20, 24, slices), bool)
+    return Geometry.centred(affine, brain, 2.0, (20, 24), thickness=thickness)
+
+
+@pytest.mark.parametrize("order", ["RAS", "LPS", "SLA"])
+@pytest.mark.parametrize("shear", [0.0, 20.0])
+def test_every_slice_counts_once_in_the_slabs(order: str, shear: float) -> None:
+    geometry = _slabs(order, 1.25, 46, 5.0, shear if order != "SLA" else 0.0)
+    assert geometry.slices == 12  # 57.5 mm
+    assert geometry.slice_distance == pytest.approx(57.5 / 12)
+    assert geometry.voxel_ml * 12 * 20 * 24 == pytest.approx(46 * 20 * 24 * 1.25 * 4 / 1000)
+    values = np.random.default_rng(0).normal(size=(20, 24, 46)).astype(np.float32)
+    slabs = geometry.to_grid(values)
+    assert slabs.shape == (12, 20, 24)
+    np.testing.assert_allclose(slabs.mean(axis=0), values.mean(axis=2), atol=1e-5)
+
+
+def test_slabs_of_whole_slices_are_their_means() -> None:
+    geometry = _slabs("RAS", 1.25, 48, 5.0)
+    values = np.random.default_rng(0).normal(size=(20, 24, 48)).astype(np.float32)
+    expected = np.moveaxis(values.reshape(20, 24, 12, 4).mean(axis=3), 2, 0)
+    np.testing.assert_allclose(geometry.to_grid(values), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["RAS", "LPS", "SLA"])
+@pytest.mark.parametrize("slices", [48, 46])
+def test_slabs_come_back_on_every_slice_linear_between_their_middles(order: str, slices: int) -> None:
+    geometry = _slabs(order, 1.25, slices, 5.0)
+    values = np.random.default_rng(0).normal(size=(12, 20, 24)).astype(np.float32)
+    back, _ = to_ras(geometry.from_grid(values), np.asarray(geometry.affine))
+    assert back.shape == (20, 24, slices)
+    middles = (np.arange(12) + 0.5) * slices / 12 - 0.5
+    expected = np.apply_along_axis(lambda v: np.interp(np.arange(slices), middles, v), 0, values)
+    np.testing.assert_allclose(back, np.moveaxis(expected, 0, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("thickness", [None, 5.0])
+@pytest.mark.parametrize("spacing", [1.0, 2.0, 3.3])
+@pytest.mark.parametrize("background", [0.0, -1024.0, -8192.0, np.nan])
+def test_neither_way_lets_the_background_in(thickness: float | None, spacing: float, background: float) -> None:
+    """A brain of 30 HU is 30 HU up to its rim, on the grid and back in the file; outside it is the fill."""
+    affine = _affine("LPS", (2.0, 2.0, 1.25))
+    x, y, z = np.ogrid[-20:20, -24:24, -12:12]
+    brain = (x / 16) ** 2 + (y / 20) ** 2 + (z / 14) ** 2 < 1
+    geometry = Geometry.centred(affine, brain, spacing, (96, 112), thickness=thickness)
+    slices = geometry.to_grid(np.where(brain, 30.0, background), brain, fill=np.nan)
+    inside = geometry.mask_to_grid(brain)
+    np.testing.assert_allclose(slices[inside], 30.0, rtol=1e-5)
+    back, _ = to_ras(geometry.from_grid(np.where(inside, slices, background), inside, fill=-1.0), affine)
+    drawn = back != -1.0
+    np.testing.assert_allclose(back[drawn], 30.0, rtol=1e-5)
+    assert 2 * (drawn & brain).sum() / (drawn.sum() + brain.sum()) > 0.93

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctp_ldm.scaling import Linear, SymmetricLog
-from ctp_ldm.spec import Channel, DataSpec, SpecMismatch
+from ctp_ldm.spec import RESAMPLED, Channel, DataSpec, SpecMismatch
 
 BASELINE = Channel("baseline", Linear("HU", 0.0, 80.0))
 PHASE = Channel("phase", SymmetricLog("HU", 5.0, 200.0))
@@ -47,9 +47,31 @@ def test_context_repeats_the_source_for_each_neighbour() -> None:
         _require(wide)
 
 
+@pytest.mark.parametrize("thickness", [None, 2.5, 5.0])
+def test_how_it_was_resampled_is_part_of_what_numbers_mean(thickness: float | None) -> None:
+    plain = replace(SPEC, slice_thickness=thickness).to_plain()
+    assert {key: plain[key] for key in RESAMPLED} == {
+        "slice_thickness": thickness,
+        "averaging": "masked mean",
+        "phases": "local linear fit",
+    }
+    assert DataSpec.from_plain(plain).slice_thickness == thickness
+
+
+@pytest.mark.parametrize("silent", [RESAMPLED, ("averaging",)])
+def test_a_record_that_does_not_say_how_it_was_resampled_is_refused_with_what_to_do(silent: tuple[str, ...]) -> None:
+    old = {key: value for key, value in SPEC.to_plain().items() if key not in silent}
+    said = rf"the spec of old\.ckpt does not say {', '.join(silent)}: .*0\.2\.0.* prepare the data again"
+    with pytest.raises(SpecMismatch, match=said):
+        DataSpec.from_plain(old, "old.ckpt")
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [
+        (replace(SPEC, slice_thickness=None), ["slice_thickness: 5.0 ≠ None"]),
+        (replace(SPEC, averaging="gaussian"), ["averaging: masked mean ≠ gaussian"]),
+        (replace(SPEC, phases="two frames"), ["phases: local linear fit ≠ two frames"]),
         (replace(SPEC, spacing=2.0), ["spacing: 1.0 ≠ 2.0"]),
         (replace(SPEC, size=(96, 112)), ["size: [192, 224] ≠ [96, 112]"]),
         (replace(SPEC, source=(PHASE, BASELINE)), ["source channels: ['baseline', 'phase'] ≠ ['phase', 'baseline']"]),

@@ -120,7 +120,7 @@ def place(loaded: LoadedCase, settings: Settings) -> tuple[Geometry | None, list
 
 
 def _thickness(loaded: LoadedCase, wanted: float | None) -> float | None:
-    """Of the slabs: that of the MRI's own slices where the file has them, or had them interpolated to thinner ones, which
+    """Of the slabs: that of the MRI's own slices where the file has them, or them interpolated to thinner ones, which
     slabs of another thickness would blur once more."""
     own = loaded.mri_slices
     if wanted is None or own is None or loaded.affine is None:

@@ -63,7 +63,7 @@ def compvis_model(checkpoint: Mapping[str, Any], name: str) -> CompVisModel:
             "are; expected an autoencoder or a latent model, written by a version that does: train on from it with "
             "--init_from, and convert what that writes"
         )
-    spec = DataSpec.from_plain(record["spec"])
+    spec = DataSpec.from_plain(record["spec"], name)
     kept = checkpoint.get(ORIGINAL, {})
     buffers: dict[str, Tensor] = dict(kept.get("buffers", {}))
     channels = len(spec.target)

@@ -72,7 +72,7 @@ def require_compatible(
         raise CheckpointError(
             f"{name} is of stage {record.get('stage')!r}; {module} expects {' or '.join(map(repr, stages))}"
         )
-    trained_on = DataSpec.from_plain(record["spec"])
+    trained_on = DataSpec.from_plain(record["spec"], name)
     if any_source or record["stage"] == SOURCELESS:
         trained_on = replace(trained_on, source=spec.source)
     spec.require_same(

@@ -26,7 +26,7 @@ from ctp_ldm.pipeline.layout import (
 from ctp_ldm.pipeline.parts import require_weights, skeletons
 from ctp_ldm.pipeline.weights import read_json, read_tensors, read_weights
 from ctp_ldm.runs import KEY, CheckpointError, read_checkpoint
-from ctp_ldm.spec import DataSpec
+from ctp_ldm.spec import DataSpec, SpecMismatch
 
 TRAINED = ("epoch", "global_step")
 REQUIRED = ("version", "stage", "spec")
@@ -87,7 +87,9 @@ def _record(folder: Path) -> dict[str, Any]:
     if not isinstance(content.get(UNSCALED, {}), dict):
         raise CheckpointError(f"{folder / RECORD}: {UNSCALED} is no object; write the folder anew")
     try:
-        DataSpec.from_plain(content["spec"])
+        DataSpec.from_plain(content["spec"], str(folder / RECORD))
+    except SpecMismatch as error:
+        raise CheckpointError(str(error)) from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / RECORD}: spec says nothing that is understood here ({error!r})") from error
     return content

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from samples import SIZE, ToyData, autoencoder, diffusion, oblique_las, random_b
 from torch import Tensor
 
 from ctp_ldm.callbacks import NIfTIWriter
+from ctp_ldm.forms import Forms
+from ctp_ldm.geometry import Geometry
 from ctp_ldm.modules import TranslationModule
 from ctp_ldm.sample import Sample
 
@@ -107,3 +110,43 @@ def test_a_half_finished_case_is_an_error_and_no_file(two_cases: Sample, tmp_pat
         predict(autoencoder(), OneSliceLost(two_cases), tmp_path)
     assert (tmp_path / "predictions" / "a" / "a_desc-synthetic_dwi.nii.gz").is_file()
     assert not (tmp_path / "predictions" / "b").exists()
+
+
+class Slabs(ToyData):
+    """The file's slices are 1.25 mm apart; the model saw slabs of 5 mm."""
+
+    def geometry(self, case: str) -> Geometry:
+        whole = super().geometry(case)
+        affine = np.array(whole.affine) @ np.diag([1, 1, 0.25, 1])
+        rows = tuple(tuple(float(v) for v in row) for row in affine)
+        forms = Forms(rows, rows, (1, 3))
+        return replace(whole, affine=rows, forms=forms, shape=(*whole.shape[:2], 4 * self.depth))
+
+
+def test_slabs_are_written_on_every_slice_of_the_input_and_say_how_thick_they_are(
+    two_cases: Sample, tmp_path: Path
+) -> None:
+    module, data = autoencoder(), Slabs(two_cases, depth=DEPTH)
+    folder = predict(module, data, tmp_path) / "a"
+    image = nib.load(folder / "a_desc-synthetic_adc.nii.gz")
+    assert image.shape == (*SIZE, 4 * DEPTH)
+    np.testing.assert_allclose(image.affine, data.geometry("a").affine, atol=1e-5)
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 3)
+    expected, brain = physical(module, two_cases).numpy()[::2, 1], two_cases["brain"][0, 0].numpy() > 0
+    values = image.get_fdata()[::-1]
+    assert not values[~brain].any()
+    middles = 4 * np.arange(1, 4) + 1.5
+    between = np.array([[np.interp(z, middles, v) for z in range(4, 16)] for v in expected[:, brain].T])
+    np.testing.assert_allclose(values[brain][:, 4:16], between, rtol=1e-4, atol=1e-3)
+    assert not values[:, :, :4].any()
+    assert not values[:, :, 16:].any()
+    sidecar = json.loads((folder / "a_desc-synthetic_adc.json").read_text())
+    assert sidecar["EffectiveSliceThickness"] == 5.0
+    assert sidecar["SliceNote"].startswith("made as slabs of 5 mm; slices 1.25 mm apart are interpolated")
+
+
+def test_slices_as_they_came_say_their_thickness_and_no_more(two_cases: Sample, tmp_path: Path) -> None:
+    folder = predict(autoencoder(), ToyData(two_cases), tmp_path)
+    sidecar = json.loads((folder / "a" / "a_desc-synthetic_adc.json").read_text())
+    assert sidecar["EffectiveSliceThickness"] == 5.0
+    assert "SliceNote" not in sidecar

@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
-from samples import KL, VQ, autoencoder, posttrain
+from samples import KL, SPEC, VQ, autoencoder, posttrain
 from torch import nn
 
 from ctp_ldm.losses import RegionError
@@ -20,6 +20,7 @@ from ctp_ldm.modules.checkpoints import TERMS
 from ctp_ldm.pipeline import CTPLDMPipeline, read_base, read_folder, write_folder
 from ctp_ldm.pipeline.layout import OBJECTIVE
 from ctp_ldm.runs import CheckpointError
+from ctp_ldm.spec import RESAMPLED
 
 from .models import FAMILIES, model, saved
 
@@ -226,6 +227,11 @@ def truncated(name: str) -> Damage:
     return damage
 
 
+def without_resampling() -> dict[str, Any]:
+    """As version 0.2.0 wrote it."""
+    return {key: value for key, value in SPEC.to_plain().items() if key not in RESAMPLED}
+
+
 def pickled(folder: Path) -> None:
     torch.save(load_file(folder / "denoiser" / WEIGHTS), folder / "denoiser" / "diffusion_pytorch_model.bin")
     (folder / "denoiser" / WEIGHTS).unlink()
@@ -243,6 +249,10 @@ def pickled(folder: Path) -> None:
         (edited("ctp_ldm.json", sampling=None), "does not say sampling"),
         (edited("ctp_ldm.json", autoencoder_settings=[1]), "autoencoder_settings is no object; write the folder anew"),
         (edited("ctp_ldm.json", spec={"size": [1, 2]}), "spec says nothing that is understood"),
+        (
+            edited("ctp_ldm.json", spec=without_resampling()),
+            r"the spec of .*ctp_ldm.json does not say slice_thickness, averaging, phases.* convert the original",
+        ),
         (edited("model_index.json", _class_name="DDPMPipeline"), "_class_name is DDPMPipeline; expected CTPLDM"),
         (
             edited("model_index.json", denoiser=["diffusers", "UNet2DConditionModel"]),
