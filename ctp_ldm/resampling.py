@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -80,7 +81,7 @@ class MaskedMean:
     """Means over the part of each output voxel that is inside a mask, slices first.
 
     The weight of an input voxel is the product of its weights along the axes; means are sum(w · v) / sum(w) over
-    the mask's voxels. Slabs are made one by one: besides input and output there are two planes in memory.
+    the mask's voxels. Slabs are made one by one: besides input and output there are the slices of one slab in memory.
 
     Args:
         axes: along (Z, X, Y).
@@ -130,16 +131,14 @@ def _project(planes: np.ndarray, inside: np.ndarray | None, weights: Sequence[sp
     """sum(w · v) over the mask: (Z, X, Y) → (Zo, Xo, Yo) float32."""
     slabs, rows, columns = weights
     result = np.zeros((slabs.shape[0], rows.shape[0], columns.shape[0]), dtype=np.float32)
-    for slab in range(slabs.shape[0]):
-        plane = np.zeros(planes.shape[1:], dtype=np.float32)
-        some = False
-        for at in range(slabs.indptr[slab], slabs.indptr[slab + 1]):
-            index = slabs.indices[at]
-            where = True if inside is None else inside[index]
-            if np.any(where):
-                # Chosen, not multiplied: what is not a number outside the mask would stay so.
-                np.add(plane, slabs.data[at] * planes[index], out=plane, where=where, casting="same_kind")
-                some = True
-        if some:
-            result[slab] = (columns @ np.ascontiguousarray((rows @ plane).T)).T
+    for slab, (start, stop) in enumerate(pairwise(slabs.indptr)):
+        if stop == start:
+            continue
+        some = slice(int(slabs.indices[start]), int(slabs.indices[stop - 1]) + 1)
+        if inside is not None and not inside[some].any():
+            continue
+        # Chosen, not multiplied by the mask: what is not a number outside it would stay so.
+        chosen = planes[some] if inside is None else np.where(inside[some], planes[some], np.float32(0))
+        plane = np.tensordot(slabs.data[start:stop], chosen.astype(np.float32, copy=False), axes=1)
+        result[slab] = (columns @ np.ascontiguousarray((rows @ plane).T)).T
     return result

@@ -221,9 +221,9 @@ def test_plain_data_survives_json(order: str) -> None:
         (73, 2.0, 5.0, 29),
         (7, 1.25, 5.0, 2),
         (2, 1.0, 5.0, 1),
-        (32, 4.0, 5.0, 26),
+        (32, 4.0, 5.0, 32),
+        (32, 3.9, 5.0, 25),
         (32, 4.0, 4.0, 32),
-        (30, 4.6, 5.0, 30),
         (12, 5.0, 5.0, 12),
         (12, 8.0, 5.0, 12),
         (100, 0.8, 6.5, 12),
@@ -243,7 +243,7 @@ def test_slices_are_never_made_thinner_and_no_other_number_of_slabs_comes_closer
 ) -> None:
     slabs = slab_count(slices, distance, thickness)
     assert 1 <= slabs <= slices
-    if distance >= 0.9 * thickness:
+    if distance >= 0.7992 * thickness:
         assert slabs == slices
         return
     off = [abs(np.log(slices * distance / n / thickness)) for n in range(1, slices + 1)]

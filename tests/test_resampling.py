@@ -1,6 +1,8 @@
 """Masked means against brute force and closed forms: no background bleeds in, noise, ramps, volume and width."""
 
+import tracemalloc
 from math import prod
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -85,6 +87,22 @@ def test_no_background_bleeds_in_whatever_its_value(along: list[Axis], seed: int
         seen = found[means.part > 0]
         assert values[inside].min() - 1e-3 <= seen.min()
         assert seen.max() <= values[inside].max() + 1e-3
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_memory_does_not_grow_with_slices_beside_input_and_output(order: Literal["C", "F"]) -> None:
+    extra = []
+    for slices in (16, 64):
+        values = np.zeros((96, 96, slices), np.float32, order=order)
+        inside = np.ones(values.shape, bool)
+        along = [Axis(1.5, 4.0, slices // 4, slices), Axis(0.5, 2.0, 48, 96), Axis(0.5, 2.0, 48, 96)]
+        tracemalloc.start()
+        means = MaskedMean(along, np.moveaxis(inside, 2, 0))
+        found = means(np.moveaxis(values, 2, 0))
+        extra.append(tracemalloc.get_traced_memory()[1] - found.nbytes - means.part.nbytes)
+        tracemalloc.stop()
+    assert extra[0] < 8 * 4 * 96 * 96 * 4  # a few times the slices of one slab
+    assert extra[1] < 1.2 * extra[0] + 2 * 64 * 48 * 48
 
 
 @settings(max_examples=100, deadline=None)
