@@ -1,6 +1,7 @@
 """Tiny data and networks for tests of the model side: `from samples import …`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,16 @@ class ToyData(L.LightningDataModule):
             slices=self.depth,
             forms=Forms(rows, rows, (1, 3)),
         )
+
+
+class SlabData(ToyData):
+    """The file's slices are 1.25 mm apart; the model sees slabs of 5 mm."""
+
+    def geometry(self, case: str) -> Geometry:
+        whole = super().geometry(case)
+        affine = np.array(whole.affine) @ np.diag([1, 1, 0.25, 1])
+        rows = tuple(tuple(float(v) for v in row) for row in affine)
+        return replace(whole, affine=rows, forms=Forms(rows, rows, (1, 3)), shape=(*SIZE, 4 * self.depth))
 
 
 def oblique_las(degrees: float = 12.0) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from samples import SPEC, ToyData, autoencoder, diffusion, random_batch, trainer
+from samples import SPEC, SlabData, ToyData, autoencoder, diffusion, random_batch, trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -63,6 +63,20 @@ def test_the_volumes_of_each_patient_are_kept(patients: Sample, tmp_path: Path) 
     real = SPEC.decode_target(patients["target"]) * patients["brain"]
     np.testing.assert_allclose(found.real[:2], real[1::2], atol=1, rtol=1e-3)
     assert not found.real[2:].any(), "slices without brain"
+
+
+def test_slabs_are_scored_as_slabs(patients: Sample, tmp_path: Path) -> None:
+    """The same slices score the same, whether or not the file's are thinner."""
+    scores = []
+    for data in (ToyData, SlabData):
+        folder = tmp_path / data.__name__
+        trainer(folder, callbacks=[Evaluation()]).test(autoencoder(), datamodule=data(patients), verbose=False)
+        scores.append(pd.read_csv(folder / "test" / "patients.csv", index_col="case"))
+        found = PatientVolumes.load(folder / "test/volumes/007.npz")
+        assert found.spacing == pytest.approx((5.0, 3.0, 3.0))
+        assert found.synthetic.shape == (6, 2, 16, 24)
+    pd.testing.assert_frame_equal(*scores)
+    assert scores[0].loc[7, "lesion_ml"] == pytest.approx(48 * 5 * 3 * 3 / 1000)
 
 
 class Painter:

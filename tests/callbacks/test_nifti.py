@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from samples import SIZE, ToyData, autoencoder, diffusion, oblique_las, random_batch, select, trainer
+from samples import SIZE, SlabData, ToyData, autoencoder, diffusion, oblique_las, random_batch, select, trainer
 from torch import Tensor
 
 from ctp_ldm.callbacks import NIfTIWriter
-from ctp_ldm.forms import Forms
-from ctp_ldm.geometry import Geometry
 from ctp_ldm.modules import TranslationModule
 from ctp_ldm.sample import Sample
 
@@ -112,21 +109,10 @@ def test_a_half_finished_case_is_an_error_and_no_file(two_cases: Sample, tmp_pat
     assert not (tmp_path / "predictions" / "b").exists()
 
 
-class Slabs(ToyData):
-    """The file's slices are 1.25 mm apart; the model saw slabs of 5 mm."""
-
-    def geometry(self, case: str) -> Geometry:
-        whole = super().geometry(case)
-        affine = np.array(whole.affine) @ np.diag([1, 1, 0.25, 1])
-        rows = tuple(tuple(float(v) for v in row) for row in affine)
-        forms = Forms(rows, rows, (1, 3))
-        return replace(whole, affine=rows, forms=forms, shape=(*whole.shape[:2], 4 * self.depth))
-
-
 def test_slabs_are_written_on_every_slice_of_the_input_and_say_how_thick_they_are(
     two_cases: Sample, tmp_path: Path
 ) -> None:
-    module, data = autoencoder(), Slabs(two_cases, depth=DEPTH)
+    module, data = autoencoder(), SlabData(two_cases, depth=DEPTH)
     folder = predict(module, data, tmp_path) / "a"
     image = nib.load(folder / "a_desc-synthetic_adc.nii.gz")
     assert image.shape == (*SIZE, 4 * DEPTH)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from ctp_ldm.data import CBF, CaseFolders, CTPToDiffusionMRI, Settings, SliceStore, prepare
 from ctp_ldm.data.check import inspect_case
 from ctp_ldm.data.preparation import PreparedCase, prepare_case
+from ctp_ldm.data.resampled import in_one_line
 from ctp_ldm.data.timing import sidecar_of
 
 from . import trees
@@ -212,3 +213,14 @@ def test_predictions_of_slabs_lie_on_every_slice_of_the_file(tmp_path: Path) -> 
     both = (back > 0) & (truth > 0)
     assert both.sum() > 0.9 * (truth > 0).sum()
     assert np.median(back[both]) == pytest.approx(np.median(truth[both]), rel=0.03)
+
+
+def test_one_line_tells_the_medians_of_all_cases() -> None:
+    told: dict[str, Any] = {"thickness": [1.25, 5.0], "fwhm_in_plane": [0.31, 0.75], "fwhm_through_plane": [0.85, 3.4]}
+    cases = [{**told, "white_noise": 0.19}, {**told, "white_noise": 0.19, "measured_noise": 0.41}, {}]
+    assert in_one_line(cases) == (
+        "on the grid (medians): slices 1.25 → 5 mm, FWHM in-plane 0.31 → 0.75, through-plane 0.85 → 3.4 mm; "
+        "white noise × 0.19, measured × 0.41"
+    )
+    assert "measured" not in in_one_line(cases[:1])
+    assert in_one_line([]) == in_one_line([{}]) == ""
