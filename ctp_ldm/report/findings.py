@@ -72,6 +72,7 @@ def _columns(role: str, fingerprint: Fingerprint) -> dict[str, Callable[[Finding
             ("interval", "every, s", "{:.3g}"),
             ("arrival", "bolus, s", "{:.1f}"),
             ("enhancement", "peak, HU", "{:.1f}"),
+            ("noise", "phase noise", "{:.2f}"),
             ("motion", "moves, mm", "{:.1f}"),
         ]
     return {heading: partial(_fact, group=role, key=key, form=form) for key, heading, form in shown}
