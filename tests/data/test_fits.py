@@ -98,7 +98,7 @@ def test_noise_stays_bounded_where_a_dense_scan_becomes_sparse(arrival: float) -
     assert relative_noise(weights[1:]).max() <= np.sqrt(0.8**2 + 1 / before)
 
 
-# --------------------------------------------------------------------------------------------------------- what it costs
+# -------------------------------------------------------------------------------------------------------- what it costs
 
 
 def _gamma(t: np.ndarray, beta: float) -> np.ndarray:
