@@ -199,7 +199,8 @@ def _convert(
         remarks.append(f"{role}: holds no image in slices {numbers(unscanned)} from the feet, where the brain is")
     try:
         if (volume.unit or "").startswith("HU") and volume.values.ndim == 4:
-            remarks += [f"{role}: {remark}" for remark in leave_out_lost(volume, brain)]
+            volume, left_out = leave_out_lost(volume, brain)
+            remarks += [f"{role}: {remark}" for remark in left_out]
         companions = {r: values[r] for r in quantity.companions if r in values}
         values[role] = quantity.convert(volume, brain, companions)
         facts[role] = {**quantity.describe(volume, brain, values[role]), "covered": covered}
