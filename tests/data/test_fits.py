@@ -66,6 +66,14 @@ def test_the_noise_hardly_depends_on_where_a_phase_falls(spacing: float, noise: 
     np.testing.assert_allclose(found, noise, rtol=apart)
 
 
+@pytest.mark.parametrize(("spacing", "noise"), [(0.05, 0.39), (0.25, 0.77), (1.0, 0.96), (2.0, 1.0)])
+def test_at_the_end_of_a_scan_the_noise_stays_below_a_frames(spacing: float, noise: float) -> None:
+    """The end of a line through n frames has 2/√n: little is won, and nothing lost, where few lie in half a window."""
+    times = spacing * np.arange(40)
+    assert relative_noise(fit_weights(times, times[-1], 2.5)) == pytest.approx(noise, abs=0.01)
+    np.testing.assert_allclose(fit_weights(times, times[-1], 2.5)[::-1], fit_weights(times, 0.0, 2.5), atol=1e-12)
+
+
 def test_noise_in_closed_form() -> None:
     """Frames 1 s apart, on a frame and half-way: integrals of triangles over 2.5 s."""
     on_frame = np.array([1 / 32, 23 / 32, 1, 23 / 32, 1 / 32]) / 2.5
