@@ -92,7 +92,7 @@ def phase_weights(times: np.ndarray, arrival: float, phases: int, interval: floa
     """How much each frame counts in the mean before contrast, and in phases at fixed times after the bolus arrives.
 
     With phases by the bolus early and late scans line up. A phase is a local fit (`fit_weights`) less the mean before
-    contrast. Phases after the end of a short scan hold its last one: the fit at the last frame.
+    contrast. Phases after the end of a short scan hold its last frame.
 
     Args:
         times: (T,) seconds, increasing.

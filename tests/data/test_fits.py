@@ -25,23 +25,16 @@ def test_lines_are_met_exactly_and_noise_is_never_above_a_frames(
     weights = fit_weights(times + clock, at, interval)
     assert weights.sum() == pytest.approx(1, abs=1e-6)
     assert weights @ (times + clock - at) == pytest.approx(0, abs=1e-5)
-    assert relative_noise(weights) <= 1 + 1e-6
-
-
-@given(times=scans, place=places, interval=intervals)
-def test_within_the_scan_no_weight_is_negative(times: np.ndarray, place: float, interval: float) -> None:
-    reach = max(interval, np.diff(times).max()) / 2
-    if times[-1] > 2 * reach:
-        at = reach + place * (times[-1] - 2 * reach)
-        assert fit_weights(times, at, interval).min() >= -1e-9
+    assert weights.min() >= 0
+    assert relative_noise(weights) <= 1 + 1e-9
 
 
 @given(times=scans, place=places, interval=intervals)
 def test_it_is_numpys_fit_to_the_curve_around(times: np.ndarray, place: float, interval: float) -> None:
     at = times[-1] * place
     gaps = [b - a for a, b in pairwise(times) if a <= at <= b]
-    half = max(interval, *gaps) / 2
-    fine = np.linspace(max(0, at - half), min(times[-1], at + half), 20_001)
+    half = max(min(max(interval, *gaps) / 2, at, times[-1] - at), 1e-6)
+    fine = np.linspace(at - half, at + half, 20_001)
     curve = np.random.default_rng(len(times)).normal(size=len(times))
     expected = np.polyfit(fine - at, np.interp(fine, times, curve), 1)[1]
     assert fit_weights(times, at, interval) @ curve == pytest.approx(expected, abs=5e-3)
@@ -66,12 +59,11 @@ def test_the_noise_hardly_depends_on_where_a_phase_falls(spacing: float, noise: 
     np.testing.assert_allclose(found, noise, rtol=apart)
 
 
-@pytest.mark.parametrize(("spacing", "noise"), [(0.05, 0.39), (0.25, 0.77), (1.0, 0.96), (2.0, 1.0)])
-def test_at_the_end_of_a_scan_the_noise_stays_below_a_frames(spacing: float, noise: float) -> None:
-    """The end of a line through n frames has 2/√n: little is won, and nothing lost, where few lie in half a window."""
-    times = spacing * np.arange(40)
-    assert relative_noise(fit_weights(times, times[-1], 2.5)) == pytest.approx(noise, abs=0.01)
-    np.testing.assert_allclose(fit_weights(times, times[-1], 2.5)[::-1], fit_weights(times, 0.0, 2.5), atol=1e-12)
+@pytest.mark.parametrize("times", [np.arange(0, 40.0), dense_then_sparse])
+@pytest.mark.parametrize("frame", [0, -1])
+def test_at_the_ends_of_a_scan_it_is_the_frame(times: np.ndarray, frame: int) -> None:
+    alone = np.eye(len(times))[frame]
+    np.testing.assert_allclose(fit_weights(times, times[frame], 2.5), alone, atol=1e-6)
 
 
 def test_noise_in_closed_form() -> None:

@@ -245,7 +245,8 @@ def _line_at(series: np.ndarray, time: float) -> np.ndarray:
     """By a line fitted to ten thousand points of the curve between 2.5 s or the frames around."""
     right = int(np.searchsorted(IRREGULAR, time))
     half = max(2.5, IRREGULAR[right] - IRREGULAR[right - 1]) / 2
-    fine = np.linspace(time - half, min(time + half, IRREGULAR[-1]), 10_001)
+    half = min(half, IRREGULAR[-1] - time)
+    fine = np.linspace(time - half, time + half, 10_001)
 
     def fitted(curve: np.ndarray) -> float:
         return float(np.polyfit(fine - time, np.interp(fine, IRREGULAR, curve), 1)[1])
