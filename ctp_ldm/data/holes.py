@@ -52,7 +52,10 @@ def leave_out_empty(volume: Volume) -> tuple[Volume, list[str]]:
     remarks = [_told(lost, imaged, "hold no image")]
     if whole.any():
         timing = None if volume.timing is None else replace(volume.timing, times=volume.times[seen])
-        volume = replace(volume, values=values[..., seen], times=volume.times[seen], timing=timing)
+        for to, t in enumerate(seen):  # in place: a series may fill half of the memory
+            if to != t:
+                values[..., to] = values[..., t]
+        volume = replace(volume, values=values[..., : len(seen)], times=volume.times[seen], timing=timing)
         lost = lost[:, seen]
     volume = replace(volume, lost=lost)
     _fill(volume)
