@@ -43,7 +43,7 @@ def leave_out_empty(volume: Volume) -> tuple[Volume, list[str]]:
         return volume, []
     whole = lost[imaged].all(axis=0)
     seen = np.flatnonzero(~whole)
-    _require_bridgeable(volume.path, whole[seen[0] : seen[-1] + 1], "all slices", int(seen[0]))
+    _require_bridgeable(volume.path, whole[seen[0] : seen[-1] + 1], "all slices", np.arange(seen[0], len(whole)))
     for z in np.flatnonzero(lost.any(axis=1)):
         for start, end in _runs(lost[z] & ~whole):
             lost[z, start:end] = end - start <= LONGEST_GAP
@@ -55,7 +55,7 @@ def leave_out_empty(volume: Volume) -> tuple[Volume, list[str]]:
         for to, t in enumerate(seen):  # in place: a series may fill half of the memory
             if to != t:
                 values[..., to] = values[..., t]
-        volume = replace(volume, values=values[..., : len(seen)], times=volume.times[seen], timing=timing)
+        volume = replace(volume, values=values[..., : len(seen)], times=volume.times[seen], timing=timing, frames=seen)
         lost = lost[:, seen]
     volume = replace(volume, lost=lost)
     _fill(volume)
@@ -93,14 +93,14 @@ def leave_out_lost(volume: Volume, brain: np.ndarray) -> tuple[Volume, list[str]
         seen = ~(lost[z] | before[z])
         copied[z, seen] = copied_frames(inside[:, seen])
         if (lost[z] | copied[z]).any():
-            _require_seen(volume.path, before[z] | lost[z], copied[z], int(z))
+            _require_seen(volume, before[z] | lost[z], copied[z], int(z))
     if not (lost | copied).any():
         return volume, []
     volume = replace(volume, lost=before | lost | copied)
     _fill(volume)
     whole = np.isin(np.arange(slices), judged)
     return volume, [
-        _told(kind, whole, what)
+        _told(kind, whole, what, volume.frames)
         for kind, what in ((lost, "hold no image"), (copied, "only repeat or average the frames beside them"))
         if kind.any()
     ]
@@ -119,19 +119,20 @@ def _is_no_brain(inside: np.ndarray) -> np.ndarray:
     )
 
 
-def _require_seen(path: Path, lost: np.ndarray, copied: np.ndarray, z: int) -> None:
+def _require_seen(volume: Volume, lost: np.ndarray, copied: np.ndarray, z: int) -> None:
     """Refuse a slice of which too little is left by lost and copied frames (T,)."""
-    where, left_out = f"slice {z + 1} from the feet", lost | copied
+    path, where, left_out = volume.path, f"slice {z + 1} from the feet", lost | copied
+    places = np.arange(len(lost)) if volume.frames is None else volume.frames
     if left_out.mean() > LEAST_SEEN:
         what = "holds no brain" if not copied.any() else "holds no brain or copies of other frames"
         raise DataFault(
             f"{path} {what} in {where} in {left_out.sum()} of {len(lost)} frames; expected an image in most of them: "
             "convert the series again, or leave the case out"
         )
-    _require_bridgeable(path, lost, where, 0)
+    _require_bridgeable(path, lost, where, places)
     # Repeated to fill up a scan that ended sooner, frames bridge nothing.
     last = int(np.flatnonzero(~left_out)[-1])
-    _require_bridgeable(path, left_out[: last + 1], f"{where}, copies of other frames among them", 0)
+    _require_bridgeable(path, left_out[: last + 1], f"{where}, copies of other frames among them", places)
 
 
 def empty_slices(values: np.ndarray, brain: np.ndarray) -> tuple[list[int], list[int]]:
@@ -162,11 +163,11 @@ def numbers(indices: Iterable[int]) -> str:
     return ", ".join(f"{a + 1}" if a == b else f"{a + 1}–{b + 1}" for a, b in runs)
 
 
-def _require_bridgeable(path: Path, lost: np.ndarray, where: str, first: int) -> None:
+def _require_bridgeable(path: Path, lost: np.ndarray, where: str, places: np.ndarray) -> None:
     for start, end in _runs(lost):
         if end - start > LONGEST_GAP:
             raise DataFault(
-                f"{path} holds no image in frames {numbers(range(first + start, first + end))} ({where}); expected at "
+                f"{path} holds no image in frames {numbers(places[start:end].tolist())} ({where}); expected at "
                 f"most {LONGEST_GAP} such frames in a row, which interpolation can bridge: convert the series again, "
                 "or leave the case out"
             )
@@ -194,11 +195,11 @@ def _fill(volume: Volume) -> None:
         values[:, :, z, t] = (1 - share) * values[:, :, z, left] + share * values[:, :, z, right]
 
 
-def _told(lost: np.ndarray, imaged: np.ndarray, what: str) -> str:
-    """Which frames are left out and why, by frames of the same slices."""
+def _told(lost: np.ndarray, imaged: np.ndarray, what: str, places: np.ndarray | None = None) -> str:
+    """Which frames are left out and why, by frames of the same slices, as the file counts them."""
     slices: dict[tuple[int, ...], list[int]] = {}
     for t in np.flatnonzero(lost.any(axis=0)):
-        slices.setdefault(tuple(np.flatnonzero(lost[:, t])), []).append(int(t))
+        slices.setdefault(tuple(np.flatnonzero(lost[:, t])), []).append(int(t if places is None else places[t]))
     whole = tuple(np.flatnonzero(imaged))
     said = [
         f"{numbers(frames)} ({'all slices' if where == whole else f'slices {numbers(where)} from the feet'})"

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctp_ldm.data.fits import fit_weights
@@ -29,6 +29,7 @@ def test_lines_are_met_exactly_and_noise_is_never_above_a_frames(
     assert relative_noise(weights) <= 1 + 1e-9
 
 
+@settings(deadline=None)
 @given(times=scans, place=places, interval=intervals)
 def test_it_is_numpys_fit_to_the_curve_around(times: np.ndarray, place: float, interval: float) -> None:
     at = times[-1] * place

@@ -159,6 +159,16 @@ def test_alternating_slabs_stored_with_empty_frames_between_are_bridged() -> Non
     assert "slices 4–5 from the feet" in remark
 
 
+def test_frames_are_counted_as_in_the_file_where_others_were_dropped_before() -> None:
+    series = _series()
+    _empty([1, 3])(series)
+    _half_gone(series)
+    found, (first,) = leave_out_empty(volume(series, TIMES))
+    _, (second,) = leave_out_lost(found, BRAIN)
+    assert first == "frames 2, 4 (all slices) hold no image and are left out"
+    assert second == "frames 7 (slices 3 from the feet) hold no image and are left out"
+
+
 def test_a_few_frames_of_another_scale_are_left_out() -> None:
     series = _series()
     series[..., 6:9] *= 1.6
