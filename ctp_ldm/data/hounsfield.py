@@ -72,6 +72,9 @@ def to_hounsfield(volume: Volume, stated: str = AUTO) -> Volume:
 
 def _offset(volume: Volume) -> int:
     frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
+    # What a slab is filled up with on the grid of a larger scan was set by whoever did so, in any unit.
+    scanned = frame.max(axis=(0, 1)) > frame.min(axis=(0, 1))
+    frame = frame[:, :, scanned] if scanned.any() else frame
     candidates = [peaks for offset in (0, 1000) if (peaks := _peaks(frame, offset)) is not None]
     scores = sorted({o: s for peaks in candidates for o, s in _scores(peaks).items()}.items(), key=lambda i: i[1])
     if not scores:

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import ndimage
 
 from ctp_ldm.data.cases import Case
+from ctp_ldm.data.extent import beyond_sources, share_shown, shared_brain
 from ctp_ldm.data.faults import DataFault, UnknownUnit
-from ctp_ldm.data.holes import empty_slices, leave_out_empty, leave_out_lost, numbers
+from ctp_ldm.data.holes import leave_out_empty, leave_out_lost
 from ctp_ldm.data.masks import require_possible_lesion, set_voxels
 from ctp_ldm.data.mirror import against_mirror
 from ctp_ldm.data.quantities import ApparentDiffusion, Quantity, RelativeDWI
@@ -21,7 +22,6 @@ from ctp_ldm.forms import Forms
 from ctp_ldm.geometry import affine_ml
 
 LESION_IN_BRAIN = 0.5
-COVERED = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class LoadedCase:
     """What could be read of one patient, on the grid of its files in RAS order.
 
     values: role → (C, X, Y, Z) float32 in the units of the role's channels.
-    brain, lesion: (X, Y, Z) bool, None where absent or unreadable.
+    brain: (X, Y, Z) bool, where all sources and targets have an image; None where absent or unreadable.
+    lesion: (X, Y, Z) bool, None where absent or unreadable.
     affine: 4 × 4 of the files, None where none could be read.
     forms: how their header says it: that of the first source.
     digests: role → digest of a file's content; roles whose values are all the same are left out.
@@ -82,9 +83,10 @@ def load_case(
     lesion = set_voxels(volumes[LESION]) if LESION in volumes and brain is not None else None
     values: dict[str, np.ndarray] = {}
     if brain is not None and reference is not None:
-        for role, quantity in task.quantities.items():
-            if role in images:
-                _convert(role, quantity, images[role], brain, values, facts, faults, remarks)
+        remarks += [] if BRAIN in volumes else beyond_sources(task, images)
+        brain, fit = shared_brain(task, images, brain, faults, remarks)
+        for role in fit:
+            _convert(role, task.quantities[role], images[role], brain, values, facts, faults, remarks)
         if lesion is not None:
             _require_in_brain(volumes[LESION], lesion, brain, faults)
             try:
@@ -180,29 +182,16 @@ def _convert(
     faults: list[str],
     remarks: list[str],
 ) -> None:
-    frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
-    covered = float((frame[brain] != 0).mean()) if quantity.zero_is_outside else 1.0
-    if covered < COVERED:
-        faults.append(
-            f"{volume.path} is 0 in {1 - covered:.0%} of the brain; expected an image of the whole brain: check its "
-            "field of view and registration"
-        )
-        return
-    holes, unscanned = empty_slices(volume.values, brain)
-    if holes:
-        faults.append(
-            f"{volume.path} holds no image in slices {numbers(holes)} from the feet, between slices that do; expected "
-            "one in every slice of the brain: convert it again, or leave the case out"
-        )
-        return
-    if unscanned:
-        remarks.append(f"{role}: holds no image in slices {numbers(unscanned)} from the feet, where the brain is")
     try:
         if (volume.unit or "").startswith("HU") and volume.values.ndim == 4:
-            remarks += [f"{role}: {remark}" for remark in leave_out_lost(volume, brain)]
+            volume, filled = leave_out_lost(volume, brain)
+            remarks += [f"{role}: {remark}" for remark in filled]
         companions = {r: values[r] for r in quantity.companions if r in values}
         values[role] = quantity.convert(volume, brain, companions)
-        facts[role] = {**quantity.describe(volume, brain, values[role]), "covered": covered}
+        facts[role] = {
+            **quantity.describe(volume, brain, values[role]),
+            "covered": share_shown(quantity, volume, brain),
+        }
         if volume.timing is not None:
             facts[role]["timing"] = volume.timing.word
     except DataFault as error:

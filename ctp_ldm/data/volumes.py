@@ -38,6 +38,8 @@ class Volume:
     unit: what the file's values were in, where that was found out.
     forms: how the file's header says the affine; None for a volume that was never in a file.
     timing: of a series' frames and slices and whose word that is; None where it never was in a file, or has no time.
+    frames: (T,) place of each frame in the file, from 0; None where all are there.
+    lost: (Z, T) frames in which a slice of a series holds no image; its values there only fill the gap. None: nowhere.
     """
 
     values: np.ndarray
@@ -49,6 +51,8 @@ class Volume:
     unit: str | None = None
     forms: Forms | None = None
     timing: Timing | None = None
+    frames: np.ndarray | None = None
+    lost: np.ndarray | None = None
 
 
 def read_volume(
