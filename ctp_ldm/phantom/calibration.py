@@ -21,7 +21,7 @@ from ctp_ldm.phantom.haemodynamics import patient_bolus
 from ctp_ldm.phantom.learnable import VoxelMaps, learnable, visible_lacunes, voxel_maps
 from ctp_ldm.phantom.parallel import each_case, shared_atlas
 from ctp_ldm.phantom.patient import Settings, draw_patient
-from ctp_ldm.phantom.simulate import Computed, Truth, draw_streams, draw_truth, scan_ct, scan_mri
+from ctp_ldm.phantom.simulate import Truth, draw_streams, draw_truth, scan_ct, scan_mri
 
 Group = Literal["large artery", "lacune", "lesion-free"]
 Patients = Sequence[dict[str, Any]]
