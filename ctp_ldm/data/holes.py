@@ -49,7 +49,9 @@ def leave_out_empty(volume: Volume) -> tuple[Volume, list[str]]:
     remarks = [_told(lost, imaged)]
     if whole.any():
         timing = None if volume.timing is None else replace(volume.timing, times=volume.times[seen])
-        volume = replace(volume, values=values[..., seen], times=volume.times[seen], timing=timing)
+        for place, t in enumerate(seen):
+            values[..., place] = values[..., t]
+        volume = replace(volume, values=values[..., : len(seen)], times=volume.times[seen], timing=timing)
         lost = lost[:, seen]
     _fill(volume, lost)
     return volume, remarks

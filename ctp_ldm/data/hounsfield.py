@@ -49,7 +49,7 @@ def to_hounsfield(volume: Volume, stated: str = AUTO) -> Volume:
     In heads soft tissue is at 32 ± 5 HU, a thousand above air (−1000 ± 4 HU). An offset must bring both
     there, and no other one may bring them nearly as close. Where the outside is one value (a stripped brain, or air
     that was cut off) it decides as far as it is a usual background in HU; where it was set afterwards tissue alone has
-    to decide, and often cannot.
+    to decide, and often cannot. Values change in place.
 
     Args:
         volume: (X, Y, Z) or (X, Y, Z, T), whose first frame is looked at.
@@ -66,8 +66,10 @@ def to_hounsfield(volume: Volume, stated: str = AUTO) -> Volume:
     if stated != AUTO and known is None:
         raise DataFault(f"{volume.path}: unit {stated!r} is unknown; expected auto, HU or HU+1024")
     offset = int(known[1] or 0) if known else _offset(volume)
-    unit = f"HU+{offset}" if offset else "HU"
-    return replace(volume, values=volume.values - np.float32(offset) if offset else volume.values, unit=unit)
+    if offset:
+        # In place: a second copy of a series would be as much memory again.
+        np.subtract(volume.values, np.float32(offset), out=volume.values)
+    return replace(volume, unit=f"HU+{offset}" if offset else "HU")
 
 
 def _offset(volume: Volume) -> int:
