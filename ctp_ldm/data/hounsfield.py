@@ -26,6 +26,8 @@ MUCH_BONE = 0.25
 LEAST_LEAD = 5.0
 """By which squared distance the next best offset must be worse: e^2.5, twelve times less likely."""
 STEP, SMOOTH = 1.0, 2.5
+GREYS = 255.0
+"""The highest of pictures of 8 bits."""
 CUT_OFF, NOISY_AIR = 0.05, 100.0
 _STATED = re.compile(r"HU(?:\+(\d+))?")
 
@@ -60,7 +62,7 @@ def to_hounsfield(volume: Volume, stated: str = AUTO) -> Volume:
 
     Raises:
         UnknownUnit: the values fit no offset, or several.
-        DataFault: the stated unit is none.
+        DataFault: the stated unit is none; the values are grey values of 8 bits.
     """
     known = _STATED.fullmatch(stated)
     if stated != AUTO and known is None:
@@ -74,6 +76,12 @@ def to_hounsfield(volume: Volume, stated: str = AUTO) -> Volume:
 
 def _offset(volume: Volume) -> int:
     frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
+    if frame.min() == 0 and cut_off_at(frame) == GREYS:
+        # No unknown unit, which the other files of the data set could tell.
+        raise DataFault(
+            f"{volume.path} is cut off at 0 and at {GREYS:.0f}: grey values of an export through a window; expected HU: "
+            "export the CT without window, or state HU with data.units where they are"
+        )
     candidates = [peaks for offset in (0, 1000) if (peaks := _peaks(frame, offset)) is not None]
     scores = sorted({o: s for peaks in candidates for o, s in _scores(peaks).items()}.items(), key=lambda i: i[1])
     if not scores:
