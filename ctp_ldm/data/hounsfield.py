@@ -85,8 +85,8 @@ def _offset(volume: Volume) -> int:
     if frame.min() == 0 and cut_off_at(frame) == GREYS:
         # No unknown unit, which the other files of the data set could tell.
         raise DataFault(
-            f"{volume.path} is cut off at 0 and at {GREYS:.0f}: grey values of an export through a window; expected HU: "
-            "export the CT without window, or state HU with data.units where they are"
+            f"{volume.path} is cut off at 0 and at {GREYS:.0f}: grey values of an export through a window; expected "
+            "HU: export the CT without window, or state HU with data.units where they are"
         )
     candidates, scores = _fitting(frame)
     if not scores:

@@ -265,9 +265,8 @@ def _add_diffusion_facts(
     facts: dict[str, dict[str, Any]],
 ) -> None:
     """What an ADC map tells of the DWI and of the lesion beside it, as far as the case has them."""
-    maps, images = (
-        [role for role in values if isinstance(task.quantities[role], kind)] for kind in (ApparentDiffusion, RelativeDWI)
-    )
+    maps = [role for role in values if isinstance(task.quantities[role], ApparentDiffusion)]
+    images = [role for role in values if isinstance(task.quantities[role], RelativeDWI)]
     if not maps:
         return
     adc = values[maps[0]][0]

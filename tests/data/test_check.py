@@ -88,7 +88,10 @@ def _in_milliseconds(files: Paths) -> Path:
 
 FAULTS: dict[str, tuple[Damage, str]] = {
     "CT through a window": (changed("ctp", lambda v: v.clip(0, 80)), "everything above 80 HU is cut off"),
-    "CT in grey values": (changed("ctp", lambda v: np.round(v.clip(0, 400) * 255 / 400)), "cut off at 0 and at 255: grey"),
+    "CT in grey values": (
+        changed("ctp", lambda v: np.round(v.clip(0, 400) * 255 / 400)),
+        "cut off at 0 and at 255: grey",
+    ),
     "CT of no known offset": (changed("ctp", lambda v: v + 976), "tissue seems to be at 10"),
     "b = 0 image as DWI": (changed("dwi", trees.twice_as_bright_in_fluid), "as bright in fluid as in normal brain"),
     "exponential ADC": (changed("adc", trees.exponential), "it is a DWI or an exponential ADC"),
@@ -266,10 +269,19 @@ REMARKS: dict[str, tuple[Damage, str]] = {
     "lesion partly outside": (changed("lesion", _spilled), r"1\d% of the lesion lies outside the brain"),
     "negative": (changed("dwi", lambda v: _some(v, 0.1, np.negative)), r"dwi: is negative in (9|10|11)% of the brain"),
     "window": (changed("ctp", lambda v: v.clip(-100, 300)), r"ctp: is cut off at 300 HU, as by a window"),
-    "holes": (changed("adc", lambda v: _some(v, 0.2, np.zeros_like)), r"adc: is 0 in (1[89]|2[0-2])% of the brain \(6 mm"),
-    "no water": (changed("adc", lambda v: np.where(v > 2000, 1500, v)), r"adc: at most 1500 × 10⁻⁶ mm²/s in fluid, which has 3000"),
+    "holes": (
+        changed("adc", lambda v: _some(v, 0.2, np.zeros_like)),
+        r"adc: is 0 in (1[89]|2[0-2])% of the brain \(6 mm",
+    ),
+    "no water": (
+        changed("adc", lambda v: np.where(v > 2000, 1500, v)),
+        r"adc: at most 1500 × 10⁻⁶ mm²/s in fluid, which has 3000",
+    ),
     "high b": (changed("dwi", _darker_fluid), r"dwi: fluid has 5% of the signal of tissue: of a b"),
-    "dark brain": (changed("ctp", lambda v: v - 10.0 * (v > -500)), r"ctp: 1\d\.\d HU in the brain before contrast: another"),
+    "dark brain": (
+        changed("ctp", lambda v: v - 10.0 * (v > -500)),
+        r"ctp: 1\d\.\d HU in the brain before contrast: another",
+    ),
     "fluid as lesion": (_ventricle_mask, r"100% of the lesion is fluid by its ADC: a cavity or a ventricle\?"),
 }
 

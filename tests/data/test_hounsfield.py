@@ -102,7 +102,9 @@ def test_a_stated_offset_that_air_and_tissue_contradict_is_refused(head: str, of
 def test_grey_values_of_a_window_are_refused_unless_they_are_stated_to_be_hu() -> None:
     for low, high in ((0, 400), (0, 300), (-20, 300)):
         grey = np.round((HU.clip(low, high) - low) * 255 / (high - low))
-        with pytest.raises(DataFault, match=r"ct\.nii is cut off at 0 and at 255: grey values .* export the CT without"):
+        with pytest.raises(
+            DataFault, match=r"ct\.nii is cut off at 0 and at 255: grey values .* export the CT without"
+        ):
             to_hounsfield(volume(grey, name="ct.nii"))
     window = HU.clip(0, 255)
     np.testing.assert_array_equal(to_hounsfield(volume(window), "HU").values, window)
