@@ -8,12 +8,14 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from ctp_ldm.data.brain import without_rim
 from ctp_ldm.data.cases import Case
 from ctp_ldm.data.extent import beyond_sources, share_shown, shared_brain
 from ctp_ldm.data.faults import DataFault, UnknownUnit
+from ctp_ldm.data.fluid import fluid_to_tissue
 from ctp_ldm.data.holes import leave_out_empty, leave_out_lost
 from ctp_ldm.data.masks import require_possible_lesion, set_voxels
-from ctp_ldm.data.mirror import against_mirror
+from ctp_ldm.data.mirror import FLUID_ADC, against_mirror
 from ctp_ldm.data.quantities import ApparentDiffusion, Quantity, RelativeDWI
 from ctp_ldm.data.remarks import remarks_on
 from ctp_ldm.data.task import BRAIN, LESION, MASKS, Task
@@ -83,6 +85,7 @@ def load_case(
     lesion = set_voxels(volumes[LESION]) if LESION in volumes and brain is not None else None
     values: dict[str, np.ndarray] = {}
     if brain is not None and reference is not None:
+        sizes = nib.affines.voxel_sizes(reference.affine)
         remarks += [] if BRAIN in volumes else beyond_sources(task, images)
         brain, fit = shared_brain(task, images, brain, faults, remarks)
         for role in fit:
@@ -93,9 +96,8 @@ def load_case(
                 require_possible_lesion(volumes[LESION], brain)
             except DataFault as error:
                 faults.append(str(error))
-        sizes = nib.affines.voxel_sizes(reference.affine)
         facts |= _mask_facts(brain, volumes.get(LESION), affine_ml(reference.affine), sizes)
-        facts |= _mirror_facts(task, values, lesion, brain, sizes)
+        _add_diffusion_facts(task, values, lesion, brain, sizes, facts)
     remarks += remarks_on(facts)
     return LoadedCase(values, brain, lesion, affine, forms, digests, facts, faults, remarks, undecided)
 
@@ -190,7 +192,7 @@ def _convert(
         values[role] = quantity.convert(volume, brain, companions)
         facts[role] = {
             **quantity.describe(volume, brain, values[role]),
-            "covered": share_shown(quantity, volume, brain),
+            "covered": share_shown(quantity, volume, without_rim(brain, nib.affines.voxel_sizes(volume.affine))),
         }
         if volume.timing is not None:
             facts[role]["timing"] = volume.timing.word
@@ -241,17 +243,31 @@ def _mask_facts(
     return facts
 
 
-def _mirror_facts(
-    task: Task, values: Mapping[str, np.ndarray], lesion: np.ndarray | None, brain: np.ndarray, sizes: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Of ADC and DWI over their mirror sites, where the case has both and its lesion is large enough."""
-    read = {role: values[role][0] for role in task.quantities if role in values}
-    adc = next((v for r, v in read.items() if isinstance(task.quantities[r], ApparentDiffusion)), None)
-    dwi = next((v for r, v in read.items() if isinstance(task.quantities[r], RelativeDWI)), None)
-    if lesion is None or adc is None or dwi is None:
-        return {}
-    ratios = against_mirror({"adc": adc, "dwi": dwi}, adc, lesion, brain, sizes)
-    return {"mirror": ratios} if len(ratios) == 2 else {}
+def _add_diffusion_facts(
+    task: Task,
+    values: Mapping[str, np.ndarray],
+    lesion: np.ndarray | None,
+    brain: np.ndarray,
+    sizes: np.ndarray,
+    facts: dict[str, dict[str, Any]],
+) -> None:
+    """What an ADC map tells of the DWI and of the lesion beside it, as far as the case has them."""
+    maps = [role for role in values if isinstance(task.quantities[role], ApparentDiffusion)]
+    images = [role for role in values if isinstance(task.quantities[role], RelativeDWI)]
+    if not maps:
+        return
+    adc = values[maps[0]][0]
+    if lesion is not None and lesion.any():
+        facts["lesion"]["fluid"] = round(float((adc[lesion] > FLUID_ADC).mean()), 3)
+    if not images:
+        return
+    dwi = values[images[0]][0]
+    ratio = fluid_to_tissue(dwi, adc, brain)
+    if ratio is not None:
+        facts[images[0]]["fluid"] = round(ratio, 3)
+    ratios = {} if lesion is None else against_mirror({"adc": adc, "dwi": dwi}, adc, lesion, brain, sizes)
+    if len(ratios) == 2:
+        facts["mirror"] = ratios
 
 
 def _has_two_values(values: np.ndarray) -> bool:
