@@ -50,7 +50,7 @@ def phantom(
                 "--cases, --parts and --size do not apply to --from-mri: patients and grid are those of the MRI"
             )
         folders = simulate_from_mri(from_mri, out, seed=seed, workers=workers, mix=shares_of_kinds)
-        print(f"{len(folders)} real patients with simulated CT: {out}")
+        print(f"{len(folders)} real patient{'s' if len(folders) != 1 else ''} with simulated CT: {out}")
         return
     shares = parts or chosen.parts
     if min(shares) < 0 or not any(shares):

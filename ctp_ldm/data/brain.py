@@ -12,6 +12,8 @@ MIXTURE_HU = -100.0
 OPENING_MM = 4.0
 PLAUSIBLE_ML = (60.0, 2300.0)
 PLAUSIBLE_SLICE_CM2 = (25.0, 330.0)
+RIM_MM = 6.0
+"""Fluid between cortex and skull belongs to the brain of a CT, and is cut off in a stripped MRI."""
 
 
 def ct_brain_mask(hu: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
@@ -59,6 +61,22 @@ def foreground_mask(values: np.ndarray) -> np.ndarray:
     if not mask.any():
         raise DataFault("no foreground found: the volume is constant; give a brain mask")
     return _fill_slices(_largest(mask))
+
+
+def without_rim(brain: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
+    """The brain without what lies within 6 mm of its edge in-plane; all of it where nothing else is.
+
+    Args:
+        brain: (X, Y, Z) bool.
+        voxel_sizes: (3,) mm.
+
+    Returns:
+        (X, Y, Z) bool.
+    """
+    inner = np.zeros_like(brain)
+    for z in np.flatnonzero(brain.any(axis=(0, 1))):
+        inner[:, :, z] = ndimage.distance_transform_edt(brain[:, :, z], sampling=voxel_sizes[:2]) > RIM_MM
+    return inner if inner.any() else brain
 
 
 def _constant_background(hu: np.ndarray) -> tuple[float, float]:

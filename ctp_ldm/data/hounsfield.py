@@ -26,6 +26,8 @@ MUCH_BONE = 0.25
 LEAST_LEAD = 5.0
 """By which squared distance the next best offset must be worse: e^2.5, twelve times less likely."""
 STEP, SMOOTH = 1.0, 2.5
+GREYS = 255.0
+"""The highest of pictures of 8 bits."""
 CUT_OFF, NOISY_AIR = 0.05, 100.0
 _STATED = re.compile(r"HU(?:\+(\d+))?")
 
@@ -49,31 +51,44 @@ def to_hounsfield(volume: Volume, stated: str = AUTO) -> Volume:
     In heads soft tissue is at 32 ± 5 HU, a thousand above air (−1000 ± 4 HU). An offset must bring both
     there, and no other one may bring them nearly as close. Where the outside is one value (a stripped brain, or air
     that was cut off) it decides as far as it is a usual background in HU; where it was set afterwards tissue alone has
-    to decide, and often cannot.
+    to decide, and often cannot. Values change in place.
 
     Args:
         volume: (X, Y, Z) or (X, Y, Z, T), whose first frame is looked at.
-        stated: "auto", "HU", or "HU+<offset>" such as "HU+1024", which is believed.
+        stated: "auto", "HU", or "HU+<offset>" such as "HU+1024", which is believed unless air and tissue contradict.
 
     Returns:
         The volume in HU, with the file's unit.
 
     Raises:
         UnknownUnit: the values fit no offset, or several.
-        DataFault: the stated unit is none.
+        DataFault: the stated unit is none, or contradicted; the values are grey values of 8 bits.
     """
     known = _STATED.fullmatch(stated)
     if stated != AUTO and known is None:
         raise DataFault(f"{volume.path}: unit {stated!r} is unknown; expected auto, HU or HU+1024")
     offset = int(known[1] or 0) if known else _offset(volume)
-    unit = f"HU+{offset}" if offset else "HU"
-    return replace(volume, values=volume.values - np.float32(offset) if offset else volume.values, unit=unit)
+    if known:
+        _require_no_contradiction(volume, offset)
+    if offset:
+        # In place: a second copy of a series would be as much memory again.
+        np.subtract(volume.values, np.float32(offset), out=volume.values)
+    return replace(volume, unit=_name(offset))
+
+
+def _name(offset: int) -> str:
+    return f"HU+{offset}" if offset else "HU"
 
 
 def _offset(volume: Volume) -> int:
-    frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
-    candidates = [peaks for offset in (0, 1000) if (peaks := _peaks(frame, offset)) is not None]
-    scores = sorted({o: s for peaks in candidates for o, s in _scores(peaks).items()}.items(), key=lambda i: i[1])
+    frame = _first(volume)
+    if frame.min() == 0 and cut_off_at(frame) == GREYS:
+        # No unknown unit, which the other files of the data set could tell.
+        raise DataFault(
+            f"{volume.path} is cut off at 0 and at {GREYS:.0f}: grey values of an export through a window; expected "
+            "HU: export the CT without window, or state HU with data.units where they are"
+        )
+    candidates, scores = _fitting(frame)
     if not scores:
         low, middle, high = np.percentile(frame, [1, 50, 99])
         seen = "".join(f"; tissue seems to be at {p.tissue:.0f}{_air_of(p)}" for p in candidates[:1])
@@ -82,14 +97,41 @@ def _offset(volume: Volume) -> int:
             f"nor brain is seen in HU or HU + 1000, 1010 or 1024{seen}; check that it is a CT, or state its unit with "
             "data.units"
         )
-    close = [o for o, score in scores if score - scores[0][1] < LEAST_LEAD]
+    best = min(scores, key=lambda offset: scores[offset])
+    close = [o for o, score in scores.items() if score - scores[best] < LEAST_LEAD]
     if len(close) > 1:
         peaks = candidates[-1]
         raise UnknownUnit(
             f"{volume.path} has its tissue at {peaks.tissue:.0f}{_air_of(peaks)}, which fits "
-            f"{' and '.join(f'HU+{o}' for o in sorted(close))}; state which with data.units"
+            f"{' and '.join(map(_name, sorted(close)))}; state which with data.units"
         )
-    return scores[0][0]
+    return best
+
+
+def _require_no_contradiction(volume: Volume, offset: int) -> None:
+    """A stated offset is believed where the file says nothing, or nothing else."""
+    candidates, scores = _fitting(_first(volume))
+    if scores and offset in OFFSETS and offset not in scores:
+        peaks = candidates[-1]
+        raise DataFault(
+            f"{volume.path} has its tissue at {peaks.tissue:.0f}{_air_of(peaks)}, which fits "
+            f"{' and '.join(map(_name, sorted(scores)))}; expected {_name(offset)}, as data.units or the other cases "
+            "have it: state its own unit, or leave the case out"
+        )
+
+
+def _first(volume: Volume) -> np.ndarray:
+    """(X, Y, Z) the first frame, without the slices of one value."""
+    frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
+    # What a slab is filled up with on the grid of a larger scan was set by whoever did so, in any unit.
+    scanned = frame.max(axis=(0, 1)) > frame.min(axis=(0, 1))
+    return frame[:, :, scanned] if scanned.any() else frame
+
+
+def _fitting(frame: np.ndarray) -> tuple[list[_Peaks], dict[int, float]]:
+    """The peaks of a file, and the offsets that they fit, with their squared distance from where they should be."""
+    candidates = [peaks for offset in (0, 1000) if (peaks := _peaks(frame, offset)) is not None]
+    return candidates, {offset: score for peaks in candidates for offset, score in _scores(peaks).items()}
 
 
 def _air_of(peaks: _Peaks) -> str:

@@ -8,11 +8,14 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from ctp_ldm.data.brain import without_rim
 from ctp_ldm.data.cases import Case
+from ctp_ldm.data.extent import beyond_sources, share_shown, shared_brain
 from ctp_ldm.data.faults import DataFault, UnknownUnit
-from ctp_ldm.data.holes import empty_slices, leave_out_empty, leave_out_lost, numbers
+from ctp_ldm.data.fluid import fluid_to_tissue
+from ctp_ldm.data.holes import leave_out_empty, leave_out_lost
 from ctp_ldm.data.masks import require_possible_lesion, set_voxels
-from ctp_ldm.data.mirror import against_mirror
+from ctp_ldm.data.mirror import FLUID_ADC, against_mirror
 from ctp_ldm.data.mri_slices import mri_slices
 from ctp_ldm.data.quantities import ApparentDiffusion, Quantity, RelativeDWI
 from ctp_ldm.data.remarks import remarks_on
@@ -22,7 +25,6 @@ from ctp_ldm.forms import Forms
 from ctp_ldm.geometry import affine_ml
 
 LESION_IN_BRAIN = 0.5
-COVERED = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class LoadedCase:
     """What could be read of one patient, on the grid of its files in RAS order.
 
     values: role → (C, X, Y, Z) float32 in the units of the role's channels.
-    brain, lesion: (X, Y, Z) bool, None where absent or unreadable.
+    brain: (X, Y, Z) bool, where all sources and targets have an image; None where absent or unreadable.
+    lesion: (X, Y, Z) bool, None where absent or unreadable.
     affine: 4 × 4 of the files, None where none could be read.
     forms: how their header says it: that of the first source.
     mri_slices: mm between the MRI's own slices, where its sidecars say it.
@@ -88,9 +91,11 @@ def load_case(
     values: dict[str, np.ndarray] = {}
     noise = None
     if brain is not None and reference is not None:
-        for role, quantity in task.quantities.items():
-            if role in images:
-                _convert(role, quantity, images[role], brain, values, facts, faults, remarks)
+        sizes = nib.affines.voxel_sizes(reference.affine)
+        remarks += [] if BRAIN in volumes else beyond_sources(task, images)
+        brain, fit = shared_brain(task, images, brain, faults, remarks)
+        for role in fit:
+            _convert(role, task.quantities[role], images[role], brain, values, facts, faults, remarks)
         made = (task.quantities[role].noise(images[role]) for role in task.sources if role in values)
         noise = next((found for found in made if found is not None), None)
         if lesion is not None:
@@ -99,9 +104,8 @@ def load_case(
                 require_possible_lesion(volumes[LESION], brain)
             except DataFault as error:
                 faults.append(str(error))
-        sizes = nib.affines.voxel_sizes(reference.affine)
         facts |= _mask_facts(brain, volumes.get(LESION), affine_ml(reference.affine), sizes)
-        facts |= _mirror_facts(task, values, lesion, brain, sizes)
+        _add_diffusion_facts(task, values, lesion, brain, sizes, facts)
     own_slices, said = mri_slices(case, task)
     remarks += [*remarks_on(facts), *said]
     return LoadedCase(
@@ -191,29 +195,16 @@ def _convert(
     faults: list[str],
     remarks: list[str],
 ) -> None:
-    frame = volume.values if volume.values.ndim == 3 else volume.values[..., 0]
-    covered = float((frame[brain] != 0).mean()) if quantity.zero_is_outside else 1.0
-    if covered < COVERED:
-        faults.append(
-            f"{volume.path} is 0 in {1 - covered:.0%} of the brain; expected an image of the whole brain: check its "
-            "field of view and registration"
-        )
-        return
-    holes, unscanned = empty_slices(volume.values, brain)
-    if holes:
-        faults.append(
-            f"{volume.path} holds no image in slices {numbers(holes)} from the feet, between slices that do; expected "
-            "one in every slice of the brain: convert it again, or leave the case out"
-        )
-        return
-    if unscanned:
-        remarks.append(f"{role}: holds no image in slices {numbers(unscanned)} from the feet, where the brain is")
     try:
         if (volume.unit or "").startswith("HU") and volume.values.ndim == 4:
-            remarks += [f"{role}: {remark}" for remark in leave_out_lost(volume, brain)]
+            volume, filled = leave_out_lost(volume, brain)
+            remarks += [f"{role}: {remark}" for remark in filled]
         companions = {r: values[r] for r in quantity.companions if r in values}
         values[role] = quantity.convert(volume, brain, companions)
-        facts[role] = {**quantity.describe(volume, brain, values[role]), "covered": covered}
+        facts[role] = {
+            **quantity.describe(volume, brain, values[role]),
+            "covered": share_shown(quantity, volume, without_rim(brain, nib.affines.voxel_sizes(volume.affine))),
+        }
         if volume.timing is not None:
             facts[role]["timing"] = volume.timing.word
     except DataFault as error:
@@ -263,17 +254,31 @@ def _mask_facts(
     return facts
 
 
-def _mirror_facts(
-    task: Task, values: Mapping[str, np.ndarray], lesion: np.ndarray | None, brain: np.ndarray, sizes: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Of ADC and DWI over their mirror sites, where the case has both and its lesion is large enough."""
-    read = {role: values[role][0] for role in task.quantities if role in values}
-    adc = next((v for r, v in read.items() if isinstance(task.quantities[r], ApparentDiffusion)), None)
-    dwi = next((v for r, v in read.items() if isinstance(task.quantities[r], RelativeDWI)), None)
-    if lesion is None or adc is None or dwi is None:
-        return {}
-    ratios = against_mirror({"adc": adc, "dwi": dwi}, adc, lesion, brain, sizes)
-    return {"mirror": ratios} if len(ratios) == 2 else {}
+def _add_diffusion_facts(
+    task: Task,
+    values: Mapping[str, np.ndarray],
+    lesion: np.ndarray | None,
+    brain: np.ndarray,
+    sizes: np.ndarray,
+    facts: dict[str, dict[str, Any]],
+) -> None:
+    """What an ADC map tells of the DWI and of the lesion beside it, as far as the case has them."""
+    maps = [role for role in values if isinstance(task.quantities[role], ApparentDiffusion)]
+    images = [role for role in values if isinstance(task.quantities[role], RelativeDWI)]
+    if not maps:
+        return
+    adc = values[maps[0]][0]
+    if lesion is not None and lesion.any():
+        facts["lesion"]["fluid"] = round(float((adc[lesion] > FLUID_ADC).mean()), 3)
+    if not images:
+        return
+    dwi = values[images[0]][0]
+    ratio = fluid_to_tissue(dwi, adc, brain)
+    if ratio is not None:
+        facts[images[0]]["fluid"] = round(ratio, 3)
+    ratios = {} if lesion is None else against_mirror({"adc": adc, "dwi": dwi}, adc, lesion, brain, sizes)
+    if len(ratios) == 2:
+        facts["mirror"] = ratios
 
 
 def _has_two_values(values: np.ndarray) -> bool:

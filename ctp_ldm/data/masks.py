@@ -23,15 +23,20 @@ def set_voxels(volume: Volume) -> np.ndarray:
         (X, Y, Z) bool; none where the whole file is 0.
 
     Raises:
-        DataFault: voxels differ from 0 and none reaches 0.5, or the file holds several labels.
+        DataFault: voxels differ from 0 and none reaches 0.5, none is 0, or the file holds several labels.
     """
     values = volume.values
-    top, found = float(values.max()), int(np.count_nonzero(values))
+    bottom, top, found = float(values.min()), float(values.max()), int(np.count_nonzero(values))
     if found and top < LEAST_TOP:
         raise DataFault(
             f"{volume.path} has {found} voxels that are not 0, and none reaches {LEAST_TOP} (at most {top:.3g}); "
             "expected a mask of 0 and 1: the header's scl_slope is wrong, or resampling has blurred it away: repair "
             "the header, or resample the mask by nearest neighbour"
+        )
+    if 0 < bottom < top:
+        raise DataFault(
+            f"{volume.path} is 0 nowhere, but {bottom:.4g} to {top:.4g}; expected a mask that is 0 outside: the "
+            "header's scl_inter is wrong, or the file is no mask"
         )
     labels = _labels(values)
     if len(labels) > 1:

@@ -1,4 +1,4 @@
-"""A 4D perfusion series of any length and timing → the mean before contrast and phases placed by the bolus."""
+"""When the bolus comes in a perfusion series of any length and timing, and what its frames count in the phases."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
 from ctp_ldm.data.faults import DataFault
+from ctp_ldm.data.fits import fit_weights
 
 FRAMES = 8
 LONGEST_S = 600.0
@@ -87,38 +88,44 @@ def find_bolus(curve: np.ndarray, times: np.ndarray) -> Bolus:
     return Bolus(arrival, float(times[0] + fine[top]), enhancement, before)
 
 
-def baseline_and_phases(
-    series: np.ndarray, times: np.ndarray, bolus: Bolus, phases: int, interval: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Resample a series to phases at fixed times after the bolus arrives, so that early and late scans line up.
+def phase_weights(times: np.ndarray, arrival: float, phases: int, interval: float) -> np.ndarray:
+    """How much each frame counts in the mean before contrast, and in phases at fixed times after the bolus arrives.
+
+    With phases by the bolus early and late scans line up. A phase is a local fit (`fit_weights`) less the mean before
+    contrast. Phases after the end of a short scan hold its last frame.
 
     Args:
-        series: (X, Y, Z, T) HU.
         times: (T,) seconds, increasing.
-        bolus: when contrast comes.
+        arrival: when contrast comes, on the same clock.
         phases: number of phases P, at `interval` · 0…P − 1 seconds after arrival.
         interval: seconds between phases.
 
     Returns:
-        The mean before contrast (X, Y, Z), and the enhancement over it (P, X, Y, Z), both HU, linear between frames.
-        Phases after the end of a short scan hold its last frame.
+        (1 + P, T): the rows make of frames the mean before contrast, and the enhancement over it.
 
     Raises:
-        DataFault: the scan ends before half of the phases' span after arrival.
+        DataFault: no frame 2 s before arrival; the scan ends before half of the phases' span after it.
     """
-    left, half = float(times[-1]) - bolus.arrival, phases * interval / 2
+    before = times <= arrival - BEFORE_ONSET_S
+    if not before.any():
+        raise DataFault(
+            f"no frame before contrast: the bolus arrives {arrival - times[0]:.1f} s after the first frame; expected "
+            f"at least {BEFORE_ONSET_S:.0f} s"
+        )
+    left, half = float(times[-1]) - arrival, phases * interval / 2
     if left < half:
         raise DataFault(
-            f"the scan ends {left:.1f} s after the bolus arrives (at {bolus.arrival - times[0]:.1f} of "
+            f"the scan ends {left:.1f} s after the bolus arrives (at {arrival - times[0]:.1f} of "
             f"{times[-1] - times[0]:.1f} s); expected at least {half:.1f} s, half of {phases} phases of {interval:g} s"
         )
-    before = series[..., bolus.before].mean(axis=-1, dtype=np.float32)
-    enhancement = np.empty((phases, *series.shape[:3]), dtype=np.float32)
-    for phase, time in enumerate(np.minimum(bolus.arrival + interval * np.arange(phases), times[-1])):
-        right = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
-        share = np.float32((time - times[right - 1]) / (times[right] - times[right - 1]))
-        enhancement[phase] = (1 - share) * series[..., right - 1] + share * series[..., right] - before
-    return before, enhancement
+    baseline = before / before.sum()
+    ends = np.minimum(arrival + interval * np.arange(phases), times[-1])
+    return np.stack([baseline, *(fit_weights(times, at, interval) - baseline for at in ends)])
+
+
+def relative_noise(weights: np.ndarray) -> np.ndarray:
+    """(…,) SD of what weights (…, T) make of frames, in units of one frame's, whose noise is independent."""
+    return np.asarray(np.sqrt((weights**2).sum(axis=-1)))
 
 
 def mean_curve(series: np.ndarray, brain: np.ndarray) -> np.ndarray:

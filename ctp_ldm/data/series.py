@@ -1,13 +1,12 @@
-"""Bolus and phases of a series whose slices were taken at times of their own."""
+"""Bolus and phases of a series whose slices may have times of their own, and may be lost in some frames."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.holes import numbers
-from ctp_ldm.data.phases import BEFORE_ONSET_S, Bolus, baseline_and_phases, find_bolus, mean_curve
+from ctp_ldm.data.phases import Bolus, find_bolus, mean_curve, phase_weights, relative_noise
 from ctp_ldm.data.volumes import Volume
 
 
@@ -25,42 +24,68 @@ def series_bolus(volume: Volume, brain: np.ndarray) -> Bolus:
         DataFault: as `find_bolus`.
     """
     times = _times(volume)
-    if _offsets(volume) is None:
+    offsets = _offsets(volume)
+    if not offsets.any():
         return find_bolus(mean_curve(volume.values, brain), times)
-    groups = [(offset, slices) for offset, slices in _groups(volume) if brain[:, :, slices].any()]
-    clock = times + (groups[0][0] + groups[-1][0]) / 2
-    curve, voxels = np.zeros(len(times)), 0
-    for offset, slices in groups:
-        inside = brain[:, :, slices]
-        own = mean_curve(volume.values[:, :, slices], inside)
-        curve += inside.sum() * np.interp(clock, times + offset, own)
-        voxels += int(inside.sum())
-    return find_bolus(curve / voxels, clock)
+    judged = np.flatnonzero(brain.any(axis=(0, 1)))
+    clock = times + (offsets[judged].min() + offsets[judged].max()) / 2
+    curve = np.zeros(len(times))
+    for z in judged:
+        inside = volume.values[:, :, z][brain[:, :, z]]
+        curve += np.interp(clock, times + offsets[z], inside.sum(axis=0, dtype=np.float64))
+    return find_bolus(curve / brain.sum(), clock)
 
 
-def series_phases(volume: Volume, bolus: Bolus, phases: int, interval: float) -> tuple[np.ndarray, np.ndarray]:
-    """The mean before contrast and the phases (`baseline_and_phases`), each slice by its own times.
+def series_phases(volume: Volume, bolus: Bolus, phases: int, interval: float) -> np.ndarray:
+    """The mean before contrast and the phases after it (`phase_weights`), by each slice's own times and frames.
+
+    Slice by slice, so that of a large series no copy is made.
+
+    Args:
+        volume: (X, Y, Z, T) HU.
+        bolus: when contrast comes.
+        phases: number of phases P.
+        interval: seconds between them.
+
+    Returns:
+        (1 + P, X, Y, Z) float32 HU.
 
     Raises:
-        DataFault: as `baseline_and_phases`; a slice has no frame before contrast.
+        DataFault: as `phase_weights`, for slices that have no times or frames of their own but a scan's.
     """
-    times = _times(volume)
-    if _offsets(volume) is None:
-        return baseline_and_phases(volume.values, times, bolus, phases, interval)
-    shape = volume.values.shape[:3]
-    before, enhancement = np.empty(shape, np.float32), np.empty((phases, *shape), np.float32)
-    for offset, slices in _groups(volume):
-        own = times + offset
-        early = replace(bolus, before=own <= bolus.arrival - BEFORE_ONSET_S)
-        if not early.before.any():
-            raise DataFault(
-                f"no frame before contrast in slices {numbers(slices)} from the feet, which SliceTiming has {offset:g} "
-                f"s later than the first: the bolus arrives {bolus.arrival - own[0]:.1f} s after their first frame; "
-                f"expected at least {BEFORE_ONSET_S:.0f} s"
-            )
-        made = baseline_and_phases(volume.values[:, :, slices], own, early, phases, interval)
-        before[:, :, slices], enhancement[:, :, :, slices] = made
-    return before, enhancement
+    made = np.empty((1 + phases, *volume.values.shape[:3]), np.float32)
+    for slices, weights in _weights(volume, bolus, phases, interval):
+        for z in slices:
+            made[..., z] = np.tensordot(weights.astype(np.float32), volume.values[:, :, z], axes=(1, 2))
+    return made
+
+
+def series_noise(volume: Volume, bolus: Bolus, phases: int, interval: float) -> np.ndarray:
+    """(P,) SD of each phase of `series_phases` in units of one frame's, the share of the mean before contrast included.
+
+    The square mean over slices.
+    """
+    groups = list(_weights(volume, bolus, phases, interval))
+    squares = sum(len(slices) * relative_noise(weights[1:]) ** 2 for slices, weights in groups)
+    return np.asarray(np.sqrt(squares / volume.values.shape[2]))
+
+
+def _weights(volume: Volume, bolus: Bolus, phases: int, interval: float) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Slices with the same times and frames, and what the frames count there (1 + P, T)."""
+    times, offsets = _times(volume), _offsets(volume)
+    lost = np.zeros((len(offsets), len(times)), bool) if volume.lost is None else volume.lost
+    groups: dict[tuple[float, bytes], list[int]] = {}
+    for z, offset in enumerate(offsets):
+        groups.setdefault((float(offset), lost[z].tobytes()), []).append(z)
+    for (offset, _), slices in sorted(groups.items()):
+        seen = ~lost[slices[0]]
+        weights = np.zeros((1 + phases, len(times)))
+        try:
+            weights[:, seen] = phase_weights(times[seen] + offset, bolus.arrival, phases, interval)
+        except DataFault as error:
+            where = "" if len(groups) == 1 else f"slices {numbers(slices)} from the feet: "
+            raise DataFault(f"{where}{error}") from error
+        yield slices, weights
 
 
 def _times(volume: Volume) -> np.ndarray:
@@ -69,13 +94,7 @@ def _times(volume: Volume) -> np.ndarray:
     return volume.times
 
 
-def _offsets(volume: Volume) -> np.ndarray | None:
-    return None if volume.timing is None else volume.timing.offsets
-
-
-def _groups(volume: Volume) -> Iterator[tuple[float, list[int]]]:
-    """Slices that were taken together, earliest first, and how many seconds after the first."""
-    offsets = _offsets(volume)
-    assert offsets is not None
-    for offset in np.unique(offsets):
-        yield float(offset), [int(z) for z in np.flatnonzero(offsets == offset)]
+def _offsets(volume: Volume) -> np.ndarray:
+    """(Z,) seconds by which a slice is later than its frame."""
+    own = None if volume.timing is None else volume.timing.offsets
+    return np.zeros(volume.values.shape[2]) if own is None else own

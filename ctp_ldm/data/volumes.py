@@ -3,6 +3,7 @@
 import hashlib
 import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -38,6 +39,8 @@ class Volume:
     unit: what the file's values were in, where that was found out.
     forms: how the file's header says the affine; None for a volume that was never in a file.
     timing: of a series' frames and slices and whose word that is; None where it never was in a file, or has no time.
+    frames: (T,) place of each frame in the file, from 0; None where all are there.
+    lost: (Z, T) frames in which a slice of a series holds no image; its values there only fill the gap. None: nowhere.
     """
 
     values: np.ndarray
@@ -49,6 +52,8 @@ class Volume:
     unit: str | None = None
     forms: Forms | None = None
     timing: Timing | None = None
+    frames: np.ndarray | None = None
+    lost: np.ndarray | None = None
 
 
 def read_volume(
@@ -72,11 +77,11 @@ def read_volume(
     if not path.is_file():
         raise DataFault(f"{path} is missing")
     try:
-        image = cast(nib.nifti1.Nifti1Image, nib.load(path))
+        image = cast(nib.nifti1.Nifti1Image, nib.load(path, keep_file_open=True))
         if not isinstance(image, nib.nifti1.Nifti1Pair):
             raise ValueError(f"it is of the kind {type(image).__name__}")
         _require_possible_size(path, image)
-        values = np.asarray(image.dataobj, dtype=np.float32)
+        values = _numbers(image)
     except _UNREADABLE as error:
         raise DataFault(f"{path} cannot be read as NIfTI ({error!r}); replace the file") from error
     kept = [axis for axis, n in enumerate(values.shape) if axis < 3 or n > 1]
@@ -85,7 +90,7 @@ def read_volume(
     if values.ndim != dimensions:
         what = "a time series (X × Y × Z × T)" if dimensions == 4 else "one volume (X × Y × Z)"
         raise DataFault(f"{path} has dimensions {' × '.join(map(str, values.shape))}; expected {what}")
-    broken = values.size - int(np.isfinite(values).sum())
+    broken = sum(frame.size - int(np.isfinite(frame).sum()) for frame in _frames(values))
     if broken:
         raise DataFault(f"{path} has {broken} non-finite voxels of {values.size}; expected none: repair or exclude it")
     affine, forms = read_orientation(path, image.header, values.shape)
@@ -105,10 +110,26 @@ def _require_possible_size(path: Path, image: nib.nifti1.Nifti1Image) -> None:
         raise ValueError(f"its header asks for {wanted} bytes, and so small a file holds at most {most}")
 
 
+def _numbers(image: nib.nifti1.Nifti1Image) -> np.ndarray:
+    """Its values as float32, first axis fastest; frame by frame, so that a series is in memory once."""
+    values = np.empty(image.shape, np.float32, order="F")
+    for frame in np.ndindex(image.shape[3:]):
+        values[..., *frame] = np.asarray(image.dataobj[..., *frame], dtype=np.float32)
+    return values
+
+
+def _frames(values: np.ndarray) -> Iterator[np.ndarray]:
+    """The volumes of a series one after another; a volume as it is."""
+    return (values[..., *frame] for frame in np.ndindex(values.shape[3:]))
+
+
 def _digest(values: np.ndarray) -> str | None:
     if values.size == 0 or values.min() == values.max():
         return None
-    return hashlib.blake2b(np.ascontiguousarray(values.T).data, digest_size=16).hexdigest()
+    digest = hashlib.blake2b(digest_size=16)
+    for frame in _frames(values):
+        digest.update(np.ascontiguousarray(frame.T).data)
+    return digest.hexdigest()
 
 
 def require_same_grid(volume: Volume, reference: Volume) -> None:

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from ctp_ldm.phantom import ct, mri
 from ctp_ldm.phantom.grid import Mask
 from ctp_ldm.phantom.haemodynamics import patient_bolus
-from ctp_ldm.phantom.learnable import learnable, visible_lacunes, voxel_maps
+from ctp_ldm.phantom.learnable import VoxelMaps, learnable, visible_lacunes, voxel_maps
 from ctp_ldm.phantom.parallel import each_case, shared_atlas
 from ctp_ldm.phantom.patient import Settings, draw_patient
-from ctp_ldm.phantom.simulate import Computed, Truth, draw_streams, draw_truth, scan_ct, scan_mri
+from ctp_ldm.phantom.simulate import Truth, draw_streams, draw_truth, scan_ct, scan_mri
 
 Group = Literal["large artery", "lacune", "lesion-free"]
 Patients = Sequence[dict[str, Any]]
@@ -63,7 +63,8 @@ def measure_patient(settings: Settings, index: int) -> dict[str, Any]:
         "adc_white": _median(diffusion.adc, untouched & (head.white > 0.9)),
         "hu_grey": _median(computed.unenhanced, untouched & (head.grey > 0.9)) - patient.ct_offset_hu,
         "hu_white": _median(computed.unenhanced, untouched & (head.white > 0.9)) - patient.ct_offset_hu,
-        **_flow(truth, computed, tissue, label),
+        **rule(found["voxels"]),
+        "truly_low_ml": float(((truth.lesion.relative_flow < LOW_RCBF) & tissue).sum() * patient.grid.voxel_ml),
     }
     if label.sum() * patient.grid.voxel_ml >= LEAST_ML:
         b0, _ = mri.signals(draw_streams(settings, index).mri, patient, head, truth.lesion, truth.chronic)
@@ -92,13 +93,14 @@ def _enhancement(truth: Truth) -> dict[str, float]:
     return {**{name: max(curve) for name, curve in curves.items()}, "peak_artery": bolus.aif.peak_hu}
 
 
-def _flow(truth: Truth, computed: Computed, tissue: Mask, label: Mask) -> dict[str, float]:
-    """Millilitres of the label, of what has less than 38 % of the other side's mean flow, and of both together."""
-    ill = (truth.head.side > 0) == (truth.patient.side == "right")
-    low = (computed.maps.cbf < LOW_RCBF * computed.maps.cbf[tissue & ~ill].mean()) & tissue & ill
-    truly = (truth.lesion.relative_flow < LOW_RCBF) & tissue
-    masks = {"label_ml": label, "low_ml": low, "hit_ml": low & label, "truly_low_ml": truly}
-    return {name: float(mask.sum() * truth.patient.grid.voxel_ml) for name, mask in masks.items()}
+def rule(maps: VoxelMaps) -> dict[str, float]:
+    """Millilitres of the infarct, of what has less than 38 % of the other side's mean flow, and of both together."""
+    cbf = maps.maps["CT"]["cbf"].astype(np.float32)
+    inside = maps.inside
+    low = inside & maps.ill & (cbf < LOW_RCBF * cbf[inside & ~maps.ill].mean())
+    infarct = inside & (maps.label > 0.5)
+    masks = {"label_ml": infarct, "low_ml": low, "hit_ml": low & infarct}
+    return {name: float(mask.sum() * maps.voxel_ml) for name, mask in masks.items()}
 
 
 def _smoothed(truth: Truth, image: np.ndarray, tissue: Mask) -> np.ndarray:

@@ -15,7 +15,7 @@ from ctp_ldm.phantom.grid import Grid
 from ctp_ldm.phantom.patient import Patient
 from ctp_ldm.phantom.simulate import Computed, Truth
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same settings come to give other voxels."""
 
 DESCRIPTION = "dataset_description.json"

@@ -15,7 +15,7 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 FRAILTY = 0.08
 """SD of the lethal flow between patients; calibrated."""
-AT_RISK_ML, AT_RISK_SIGMA = 88.0, 0.95
+AT_RISK_ML, AT_RISK_SIGMA = 86.0, 0.95
 """Log-normal deficit behind a large artery. In trials of occlusions of carotid and M1 the median is about 110 mL
 (EXTEND-IA, DEFUSE 3); with branches of the second order among them it is less. Calibrated."""
 BRANCH_ML = {"emboli": (0.1, 2.0), "lacune": (0.08, 1.3)}

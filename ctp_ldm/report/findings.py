@@ -13,7 +13,7 @@ from rich.table import Table
 from ctp_ldm.data import Findings, Fingerprint, in_one_line
 
 SHOWN = 60
-LOG_COLUMNS = 200
+LOG_COLUMNS = 210
 
 
 def show_findings(fingerprint: Fingerprint, console: Console | None = None) -> None:
@@ -66,7 +66,7 @@ def write_findings(fingerprint: Fingerprint, path: Path) -> None:
 
 
 def _columns(role: str, fingerprint: Fingerprint) -> dict[str, Callable[[Findings], str]]:
-    """Heading → what a case shows there: timing of a series, the median of anything else."""
+    """Heading → what a case shows there: timing and noise of phases over a frame's of a series, else the median."""
     shown = [("median", role, "{:.3g}")]
     if any("frames" in f.facts.get(role, {}) for f in fingerprint.cases.values()):
         shown = [
@@ -74,6 +74,7 @@ def _columns(role: str, fingerprint: Fingerprint) -> dict[str, Callable[[Finding
             ("interval", "every, s", "{:.3g}"),
             ("arrival", "bolus, s", "{:.1f}"),
             ("enhancement", "peak, HU", "{:.1f}"),
+            ("noise", "noise", "{:.2f}"),
             ("motion", "moves, mm", "{:.1f}"),
         ]
     return {heading: partial(_fact, group=role, key=key, form=form) for key, heading, form in shown}

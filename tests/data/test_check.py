@@ -19,6 +19,7 @@ from ctp_ldm.data.check import Findings
 from ctp_ldm.phantom import write_phantom
 
 from . import trees
+from .files import save
 from .trees import ENCODINGS, GRID, MAPS, PLAIN, RELEASED, Damage, Encoding, Images, Names, Paths, changed
 
 TIMED = Encoding(interval=1.0)
@@ -87,6 +88,10 @@ def _in_milliseconds(files: Paths) -> Path:
 
 FAULTS: dict[str, tuple[Damage, str]] = {
     "CT through a window": (changed("ctp", lambda v: v.clip(0, 80)), "everything above 80 HU is cut off"),
+    "CT in grey values": (
+        changed("ctp", lambda v: np.round(v.clip(0, 400) * 255 / 400)),
+        "cut off at 0 and at 255: grey",
+    ),
     "CT of no known offset": (changed("ctp", lambda v: v + 976), "tissue seems to be at 10"),
     "b = 0 image as DWI": (changed("dwi", trees.twice_as_bright_in_fluid), "as bright in fluid as in normal brain"),
     "exponential ADC": (changed("adc", trees.exponential), "it is a DWI or an exponential ADC"),
@@ -247,13 +252,37 @@ def _some(values: np.ndarray, share: float, replace: Callable[[np.ndarray], np.n
     return np.where(where, replace(values), values)
 
 
+def _darker_fluid(values: np.ndarray) -> np.ndarray:
+    """As at b = 2000 s/mm²; fluid is what is darkest in the brain."""
+    median = np.median(values[values > 0])
+    return np.where(values < 0.75 * median, 0.1 * values, values)
+
+
+def _ventricle_mask(files: Paths) -> Path:
+    fluid = trees.values_of(files["adc"]) > 2000
+    return save(files["lesion"], fluid.astype(np.uint8), trees.affine_of(files["adc"]))
+
+
 REMARKS: dict[str, tuple[Damage, str]] = {
     "motion": (changed("ctp", _moving), r"ctp: the head moves by (5|6)\.\d mm"),
     "flipped lesion": (changed("lesion", lambda v: v[::-1]), r"lesion: ADC \d+%, DWI \d+% of the mirror site"),
     "lesion partly outside": (changed("lesion", _spilled), r"1\d% of the lesion lies outside the brain"),
     "negative": (changed("dwi", lambda v: _some(v, 0.1, np.negative)), r"dwi: is negative in (9|10|11)% of the brain"),
     "window": (changed("ctp", lambda v: v.clip(-100, 300)), r"ctp: is cut off at 300 HU, as by a window"),
-    "holes": (changed("adc", lambda v: _some(v, 0.2, np.zeros_like)), r"adc: is 0 in (19|20|21)% of the brain"),
+    "holes": (
+        changed("adc", lambda v: _some(v, 0.2, np.zeros_like)),
+        r"adc: is 0 in (1[89]|2[0-2])% of the brain \(6 mm",
+    ),
+    "no water": (
+        changed("adc", lambda v: np.where(v > 2000, 1500, v)),
+        r"adc: at most 1500 × 10⁻⁶ mm²/s in fluid, which has 3000",
+    ),
+    "high b": (changed("dwi", _darker_fluid), r"dwi: fluid has 5% of the signal of tissue: of a b"),
+    "dark brain": (
+        changed("ctp", lambda v: v - 10.0 * (v > -500)),
+        r"ctp: 1\d\.\d HU in the brain before contrast: another",
+    ),
+    "fluid as lesion": (_ventricle_mask, r"100% of the lesion is fluid by its ADC: a cavity or a ventricle\?"),
 }
 
 
@@ -329,6 +358,7 @@ def test_facts_are_what_the_patients_are_like(plain: Path) -> None:
             "parts": 1,
             "in_brain": 1.0,
             "binary": True,
+            "fluid": 0.0,
         }
         assert facts["ctp"]["arrival"] == pytest.approx(trees.ARRIVAL_S, abs=1.5)
         assert facts["ctp"]["motion"] < 1.0
@@ -408,10 +438,14 @@ def test_units_are_what_all_good_cases_agree_on(tmp_path: Path, encoding: Encodi
 
 
 def _thin(seed: int) -> Images:
-    """A stripped band of brain, so small in its field of view that too little of the CT is brain to tell its unit."""
+    """A stripped band of brain, so small in its field of view that too little of the CT is brain to tell its unit.
+
+    A voxel of each slice stays, because slices of one value are not looked at.
+    """
     images = dict(trees.patient(seed))
     kept = np.zeros_like(images["brain"])
     kept[:, 16:25, 3] = images["brain"][:, 16:25, 3]
+    kept[18, 20] = images["brain"][18, 20]
     return {role: values * (kept[..., None] if values.ndim == 4 else kept) for role, values in images.items()}
 
 

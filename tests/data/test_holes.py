@@ -96,13 +96,43 @@ def _half_gone(series: np.ndarray) -> None:
     series[:6, :, 2, 6] = 0
 
 
-@pytest.mark.parametrize("damage", [_noise, _rim_of_another_value, _half_gone])
+def _zero_in_every_other_row(series: np.ndarray) -> None:
+    series[::2, :, 2, 6] = 0
+
+
+def _of_double_scale(series: np.ndarray) -> None:
+    series[:, :, 2, 6] *= 2
+
+
+def _of_half_scale(series: np.ndarray) -> None:
+    series[:, :, 2, 6] *= 0.5
+
+
+def _with_24_more(series: np.ndarray) -> None:
+    series[:, :, 2, 6] += 24
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _noise,
+        _rim_of_another_value,
+        _half_gone,
+        _zero_in_every_other_row,
+        _of_double_scale,
+        _of_half_scale,
+        _with_24_more,
+    ],
+)
 def test_what_is_no_brain_in_a_frame_is_left_out(damage: Change) -> None:
     series = _series()
     damage(series)
     whole = volume(series, TIMES)
     assert leave_out_empty(whole)[1] == []
-    assert leave_out_lost(whole, BRAIN) == ["frames 7 (slices 3 from the feet) hold no image and are left out"]
+    found, remarks = leave_out_lost(whole, BRAIN)
+    assert remarks == ["frames 7 (slices 3 from the feet) hold no image and are left out"]
+    assert found.lost is not None
+    np.testing.assert_array_equal(np.argwhere(found.lost), [[2, 6]])
     np.testing.assert_allclose(series[BRAIN], _series()[BRAIN], atol=1e-4)
 
 
@@ -122,11 +152,29 @@ def test_alternating_slabs_stored_with_empty_frames_between_are_bridged() -> Non
     _empty(slice(0, None, 2), slice(1, 3))(series)
     _empty(slice(1, None, 2), slice(3, 5))(series)
     found, (remark,) = leave_out_empty(volume(series, TIMES))
-    assert leave_out_lost(found, BRAIN) == []
+    assert leave_out_lost(found, BRAIN)[1] == []
     inner = BRAIN & (np.arange(6) > 2)
     np.testing.assert_allclose(found.values[inner][:, :11], _series()[inner][:, :11], atol=1e-4)
     assert "slices 2–3 from the feet" in remark
     assert "slices 4–5 from the feet" in remark
+
+
+def test_frames_are_counted_as_in_the_file_where_others_were_dropped_before() -> None:
+    series = _series()
+    _empty([1, 3])(series)
+    _half_gone(series)
+    found, (first,) = leave_out_empty(volume(series, TIMES))
+    _, (second,) = leave_out_lost(found, BRAIN)
+    assert first == "frames 2, 4 (all slices) hold no image and are left out"
+    assert second == "frames 7 (slices 3 from the feet) hold no image and are left out"
+
+
+def test_a_few_frames_of_another_scale_are_left_out() -> None:
+    series = _series()
+    series[..., 6:9] *= 1.6
+    found, remarks = leave_out_lost(volume(series, TIMES), BRAIN)
+    assert remarks == ["frames 7–9 (all slices) hold no image and are left out"]
+    np.testing.assert_allclose(found.values[BRAIN], _series()[BRAIN], atol=1e-4)
 
 
 def test_empty_slices_between_others_are_holes_and_those_at_the_ends_were_not_scanned() -> None:
@@ -195,4 +243,7 @@ def test_an_image_without_a_slice_is_a_fault_or_a_remark(tmp_path: Path, role: s
         assert re.search(rf"{role}\.nii\.gz holds no image in slices 4 from the feet, between", fault)
     else:
         assert loaded.faults == []
-        assert f"{role}: holds no image in slices 6 from the feet, where the brain is" in loaded.remarks
+        (remark,) = [r for r in loaded.remarks if "no image" in r]
+        assert re.match(
+            rf"{role}: holds no image in slices 6 from the feet, where the brain is: \d+ mL \(\d+%\)", remark
+        )

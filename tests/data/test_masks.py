@@ -5,12 +5,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from ctp_ldm.data import CaseFolders, CTPToDiffusionMRI, Findings, Settings, check
 from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.masks import require_possible_lesion, set_voxels
-from ctp_ldm.data.volumes import read_volume
+from ctp_ldm.data.volumes import Volume, read_volume
 
 from . import trees
 from .files import AFFINE, volume
@@ -20,6 +22,11 @@ MASK = np.zeros(SHAPE, bool)
 MASK[5:11, 6:12, 1:4] = True
 BRAIN = np.zeros(SHAPE, bool)
 BRAIN[2:18, 2:22] = True
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("masks")
 
 
 @pytest.mark.parametrize("top", [1.0, 0.99999999977, 0.7, 2.0, 3.0, 255.0, 65535.0, 1000.5])
@@ -67,6 +74,78 @@ def test_several_labels_are_refused_not_chosen_from(labels: tuple[int, ...]) -> 
         values[2 + 4 * number : 5 + 4 * number, 5:9, 2] = label
     with pytest.raises(DataFault, match=rf"file\.nii\.gz holds the labels {', '.join(map(str, labels))}; expected"):
         set_voxels(volume(values))
+
+
+def test_a_mask_that_is_0_nowhere_is_refused() -> None:
+    with pytest.raises(DataFault, match=r"file\.nii\.gz is 0 nowhere, but 10 to 11; .* scl_inter is wrong"):
+        set_voxels(volume(MASK + 10))
+    assert set_voxels(volume(np.ones(SHAPE))).all()
+
+
+def _set_or_refused(mask: Volume) -> np.ndarray | None:
+    """What is set, or None where that is refused with the file's name."""
+    try:
+        return set_voxels(mask)
+    except DataFault as error:
+        message = str(error)
+    assert message.startswith(str(mask.path))
+    return None
+
+
+@given(
+    seed=st.integers(0, 999),
+    share=st.floats(0.002, 0.9),
+    top=st.sampled_from([1, 2, 10, 100, 255, 1000, 65535]),
+    kind=st.sampled_from([np.uint8, np.int16, np.uint16, np.int32, np.float32]),
+    slope=st.sampled_from([1.0, 1 / 65535, 1 / 255, 1 / 100, 0.3, 0.5, 2.0, 255.0, -1.0]),
+    inter=st.sampled_from([0.0, 0.0, 0.0, 1.0, -1.0, 0.4, 100.0]),
+)
+@settings(max_examples=250)
+def test_no_mask_is_read_as_another(
+    masks: Path, seed: int, share: float, top: int, kind: type, slope: float, inter: float
+) -> None:
+    """However it is stored and scaled: the voxels that were set, or a fault; never others, and never none."""
+    if np.issubdtype(kind, np.integer) and top > np.iinfo(kind).max:
+        top = 1
+    mask = np.random.default_rng(seed).random((5, 4, 3)) < share
+    assume(0 < mask.sum() < mask.size)  # of a file of one value nobody knows which
+    assume(slope > 0 or inter == 0)  # 1 − stored is a mask the other way round
+    image = nib.Nifti1Image((mask * top).astype(kind), AFFINE)
+    image.header.set_slope_inter(slope, inter)
+    nib.save(image, masks / "mask.nii")
+    found = _set_or_refused(read_volume(masks / "mask.nii"))
+    if found is not None:
+        np.testing.assert_array_equal(found[::-1], mask)  # AFFINE is LAS
+
+
+@given(
+    corner=st.tuples(*[st.integers(1, 8)] * 3),
+    edges=st.tuples(*[st.integers(1, 6)] * 3),
+    shift=st.tuples(*[st.floats(-0.5, 0.5)] * 3),
+    zoom=st.sampled_from([0.5, 1.0, 1.5, 2.0]),
+    scale=st.sampled_from([1.0, 1 / 255, 100.0, 255.0, 65535.0]),
+    rounded=st.booleans(),
+)
+@settings(max_examples=100)
+def test_a_resampled_mask_is_what_is_above_half_of_its_top_or_a_fault(
+    corner: tuple[int, ...],
+    edges: tuple[int, ...],
+    shift: tuple[float, ...],
+    zoom: float,
+    scale: float,
+    rounded: bool,
+) -> None:
+    mask = np.zeros((16, 16, 16))
+    mask[tuple(slice(c, c + e) for c, e in zip(corner, edges, strict=True))] = 1
+    blurred = ndimage.zoom(ndimage.shift(mask, shift, order=1), zoom, order=1, grid_mode=True, mode="nearest")
+    stored = np.round(blurred * scale) if rounded else blurred * scale
+    found = _set_or_refused(volume(stored))
+    if found is None:
+        return
+    assert found.any() == bool(stored.any())
+    assert not (found & (stored <= 0.5 * stored.max())).any()
+    if not rounded:
+        np.testing.assert_array_equal(found, (blurred > np.float32(0.5) * blurred.max()))
 
 
 def test_a_lesion_mask_over_more_than_any_infarct_is_refused() -> None:

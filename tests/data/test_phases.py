@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
 from ctp_ldm.data.faults import DataFault
-from ctp_ldm.data.phases import Bolus, baseline_and_phases, find_bolus, mean_curve
+from ctp_ldm.data.phases import Bolus, find_bolus, mean_curve
+from ctp_ldm.data.series import series_noise, series_phases
+from ctp_ldm.data.volumes import Volume
+
+from .files import volume
 
 LEVEL, HEIGHT = 35.0, 8.0
 IRREGULAR = np.array([0, 1, 2, 3, 4.5, 6, 8, 9.5, 12, 15, 17, 21, 25, 26, 30, 33, 38, 41, 47], dtype=float)
@@ -49,6 +53,13 @@ delays = st.floats(10, 25)
 def _series(curve: np.ndarray, gain: float = 1.0) -> np.ndarray:
     """Every voxel follows the curve, from its own level."""
     return (OFFSET[..., None] + gain * curve).astype(np.float32)
+
+
+def baseline_and_phases(
+    series: np.ndarray, times: np.ndarray, bolus: Bolus, phases: int = 15, interval: float = 2.5
+) -> tuple[np.ndarray, np.ndarray]:
+    made = series_phases(volume(series, times), bolus, phases, interval)
+    return made[0], made[1:]
 
 
 # ----------------------------------------------------------------------------------------------------------- arrival
@@ -182,13 +193,15 @@ def test_a_linear_ramp_is_met_exactly_at_every_phase(start: float, slope: float)
 
 
 @pytest.mark.parametrize("times", [IRREGULAR, np.arange(0, 50, 0.8), np.arange(0, 60, 3.0)])
-def test_a_curve_is_met_within_the_error_of_linear_interpolation(times: np.ndarray) -> None:
+def test_a_curve_is_met_within_the_error_of_lines_and_of_their_mean(times: np.ndarray) -> None:
+    """A line between frames d apart errs by up to d²/8, a mean over a window w wide by w²/24 times the curvature."""
     curve = GammaVariate(3, 10)
-    _, phases = baseline_and_phases(_series(40 * curve(times - 5)), times, _bolus(7, times), 15, 2.5)
-    at = np.minimum(7 + 2.5 * np.arange(15), times[-1])
-    right = np.searchsorted(times, at).clip(1, len(times) - 1)
-    bound = (times[right] - times[right - 1]) ** 2 / 8 * 40 * curve.steepest(2)
-    assert (np.abs(phases[:, 0, 0, 0] - 40 * curve(at - 5)) <= bound + 1e-4).all()
+    _, phases = baseline_and_phases(_series(40 * curve(times - 5)), times, _bolus(7, times))
+    at = 7 + 2.5 * np.arange(15)
+    inside = at < times[-1] - 2.5
+    near = [np.diff(times)[np.abs((times[1:] + times[:-1]) / 2 - t) < 4].max() for t in at[inside]]
+    bound = (np.square(near) / 8 + np.square(np.maximum(near, 2.5)) / 24) * 40 * curve.steepest(2)
+    assert (np.abs(phases[inside, 0, 0, 0] - 40 * curve(at[inside] - 5)) <= bound + 1e-4).all()
 
 
 @given(shape=shapes, delay=delays, shift=st.floats(0, 20), interval=st.sampled_from([1.0, 2.0]))
@@ -225,11 +238,20 @@ def test_the_baseline_is_the_mean_of_exactly_the_frames_before_contrast(arrival:
     expected = series[..., :frames].astype(np.float64).mean(axis=-1)
     np.testing.assert_allclose(before, expected, rtol=1e-6)
     assert IRREGULAR[-1] == 47
-    np.testing.assert_allclose(phases[-1], _at(series, arrival + 35) - expected, atol=1e-4)
+    np.testing.assert_allclose(phases[-1], _line_at(series, arrival + 35) - expected, atol=1e-3)
 
 
-def _at(series: np.ndarray, time: float) -> np.ndarray:
-    return np.apply_along_axis(lambda curve: np.interp(time, IRREGULAR, curve), -1, series)
+def _line_at(series: np.ndarray, time: float) -> np.ndarray:
+    """By a line fitted to ten thousand points of the curve between 2.5 s or the frames around."""
+    right = int(np.searchsorted(IRREGULAR, time))
+    half = max(2.5, IRREGULAR[right] - IRREGULAR[right - 1]) / 2
+    half = min(half, IRREGULAR[-1] - time)
+    fine = np.linspace(time - half, time + half, 10_001)
+
+    def fitted(curve: np.ndarray) -> float:
+        return float(np.polyfit(fine - time, np.interp(fine, IRREGULAR, curve), 1)[1])
+
+    return np.apply_along_axis(fitted, -1, series)
 
 
 def test_phases_after_a_short_scan_hold_its_last_frame() -> None:
@@ -250,6 +272,34 @@ def test_a_scan_must_show_half_of_the_phases(phases: int, interval: float) -> No
     )
     with pytest.raises(DataFault, match=message):
         baseline_and_phases(_series(times), times, _bolus(59.5 - half, times), phases, interval)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.5, 0.8])
+def test_the_noise_of_phases_is_as_reported(offset: float) -> None:
+    """Of white noise of SD 1, whatever the bolus' place between frames."""
+    times, arrival = np.arange(0, 60.0), 12 + offset
+    series = np.random.default_rng(0).normal(size=(40, 40, 10, 60)).astype(np.float32)
+    _, phases = baseline_and_phases(series, times, _bolus(arrival, times))
+    reported = series_noise(volume(series, times), _bolus(arrival, times), 15, 2.5)
+    np.testing.assert_allclose(phases.std(axis=(1, 2, 3)), reported, rtol=0.03)
+    # Of the fit 0.571, of the mean of eleven frames before contrast 1/√11.
+    np.testing.assert_allclose(reported, np.sqrt(0.3257 + 1 / 11), rtol=0.004)
+
+
+def test_frames_in_which_a_slice_is_lost_count_neither_in_its_phases_nor_in_its_baseline() -> None:
+    """Whatever stands in their place: as if the slice had never been taken then."""
+    series = np.random.default_rng(0).normal(30, 5, (2, 3, 4, 60)).astype(np.float32)
+    times, lost = np.arange(0, 60.0), np.zeros((4, 60), bool)
+    lost[1, [3, 20, 21]] = lost[2, -1] = True
+    bolus = _bolus(12.3, times)
+    holed = Volume(**{**volume(series, times).__dict__, "lost": lost})
+    holed.values.transpose(2, 3, 0, 1)[lost] = 1e6
+    found = series_phases(holed, bolus, 15, 2.5)
+    for z in range(4):
+        seen = ~lost[z]
+        alone = series_phases(volume(series[:, :, z : z + 1, seen], times[seen]), bolus, 15, 2.5)
+        np.testing.assert_allclose(found[..., z : z + 1], alone, atol=1e-4)
+    assert (series_noise(holed, bolus, 15, 2.5) > series_noise(volume(series, times), bolus, 15, 2.5)).any()
 
 
 def test_the_mean_curve_is_that_of_the_brain() -> None:

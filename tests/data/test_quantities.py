@@ -132,8 +132,8 @@ def test_perfusion_channels_hold_baseline_and_enhancement() -> None:
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[0], LEVEL, rtol=1e-5)
     for i in range(8):
-        expected = GAIN * np.interp(arrival + 2.5 * i, TIMES, CURVE)
-        np.testing.assert_allclose(found[1 + i], expected, atol=1e-3)
+        around = np.interp(arrival + 2.5 * i + np.linspace(-1.25, 1.25, 2001), TIMES, CURVE)
+        np.testing.assert_allclose(found[1 + i], GAIN * around.mean(), atol=1e-2)
 
 
 def test_the_published_source_is_the_frames_of_a_series_of_just_so_many() -> None:

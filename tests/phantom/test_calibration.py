@@ -1,6 +1,7 @@
 """The figures that a phantom is measured by, and that it meets them on patients that nothing was tuned on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ctp_ldm.phantom import PRESETS, Mix, describe_phantom
-from ctp_ldm.phantom.calibration import auc, measure, summarise
+from ctp_ldm.phantom.calibration import auc, measure, rule, summarise
+from ctp_ldm.phantom.learnable import VoxelMaps
 from ctp_ldm.phantom.patient import Settings
 from ctp_ldm.phantom.targets import TARGETS, Target
 
-HELD_OUT_SEED = 20270
+HELD_OUT_SEEDS = (20290, 20300)
 """Parameters were tuned on seeds 901 and 902."""
-NOT_REACHED = {"rule Dice", "CT difference"}
-"""Rows that this seed misses, 0.401 of 0.40 and 15.4 of 14 mL: docs/phantom.md says so, and mending it is open work."""
 
 
 @pytest.mark.parametrize("decimals", [6, 0], ids=["few-ties", "many-ties"])
@@ -26,6 +26,19 @@ def test_auc_is_that_of_an_independent_implementation(decimals: int) -> None:
     assert auc(scores, label) == pytest.approx(roc_auc_score(label, scores))
 
 
+def test_low_flow_is_judged_by_the_mean_of_the_other_side_and_counted_on_the_ill_one() -> None:
+    shape = (4, 2, 1)
+    ill = np.indices(shape)[0] < 2
+    cbf = np.array([[10, 18.9], [19.1, 50], [60, 40], [90, 10]], np.float16).reshape(shape)
+    label = np.array([[1, 0.4], [0.6, 0], [0, 0], [0, 0]], np.float32).reshape(shape)
+    maps = VoxelMaps((4.0, 4.0, 5.0), np.ones(shape, np.float32), label, ill, {"CT": {"cbf": cbf}, "truth": {}})
+    # The other side has a mean of 50, so less than 19 is low: two voxels of 0.08 mL; its own low voxel does not count.
+    assert rule(maps) == pytest.approx({"label_ml": 0.16, "low_ml": 0.16, "hit_ml": 0.08})
+    # Fluid is not judged: without it the other side's mean is 63.3, and less than 24.1 is low.
+    dry = replace(maps, tissue=np.where(cbf == 10, 0.2, 1).astype(np.float32))
+    assert rule(dry) == pytest.approx({"label_ml": 0.08, "low_ml": 0.16, "hit_ml": 0.08})
+
+
 def test_a_phantom_is_described_in_a_table_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = describe_phantom(tmp_path / "out", PRESETS["standard"].mix, 12, 3, "tiny", workers=1)
     content = json.loads((tmp_path / "out" / "calibration.json").read_text())
@@ -34,7 +47,7 @@ def test_a_phantom_is_described_in_a_table_and_figures(tmp_path: Path, capsys: p
     table, shown = (tmp_path / "out" / "calibration.md").read_text(), capsys.readouterr().out
     assert all(target.name in table for target in TARGETS)
     assert "Cereda" in shown
-    assert np.isfinite([found[key] for key in ("rule bias", "rule Dice", "label_ml 50 %", "adc_grey")]).all()
+    assert np.isfinite([found[key] for key in ("rule bias", "rule Dice", "lesion_ml 50 %", "adc_grey")]).all()
     for figure in ("calibration.png", "cases.png"):
         assert (tmp_path / "out" / figure).stat().st_size > 20_000
 
@@ -62,9 +75,10 @@ def test_measures_do_not_depend_on_the_number_of_workers() -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_patients_of_a_kind_meet_every_target_but_those_known_to_be_missed() -> None:
+@pytest.mark.parametrize("seed", HELD_OUT_SEEDS)
+def test_two_hundred_patients_of_a_kind_meet_every_target(seed: int) -> None:
     preset = PRESETS["standard"]
-    settings = Settings(HELD_OUT_SEED, preset.size, preset.mix)
+    settings = Settings(seed, preset.size, preset.mix)
     found = summarise(settings, measure(settings, 200, workers=2))
     missed = {target.key: found[target.key] for target in TARGETS if target.missed(found)}
-    assert missed.keys() <= NOT_REACHED, missed
+    assert not missed

@@ -1,6 +1,7 @@
 """Learners on made-up maps, where what can be learned is known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -11,6 +12,7 @@ from ctp_ldm.phantom.learnable import _cut_of_foci as cut_of_foci
 SHAPE, SPACING = (30, 36, 6), (4.0, 4.0, 5.0)
 BRAIN = np.zeros(SHAPE, np.float32)
 BRAIN[2:-2, 3:-3] = 1
+LEFT = np.indices(SHAPE)[0] < SHAPE[0] // 2
 
 
 def _patient(rng: np.random.Generator, radius: float, contrast: float) -> VoxelMaps:
@@ -20,7 +22,7 @@ def _patient(rng: np.random.Generator, radius: float, contrast: float) -> VoxelM
     ball = (np.linalg.norm(places * SPACING, axis=1) < radius).reshape(SHAPE).astype(np.float32)
     told = 10 + rng.normal(size=SHAPE) - contrast * ball
     maps = {"CT": {"map": told.astype(np.float16)}, "truth": {"map": (10 - 5 * ball).astype(np.float16)}}
-    return VoxelMaps(SPACING, BRAIN, ball * BRAIN, maps)
+    return VoxelMaps(SPACING, BRAIN, ball * BRAIN, LEFT, maps)
 
 
 def _patients(count: int, radius: Callable[[np.random.Generator], float], contrast: float) -> list[VoxelMaps]:
@@ -60,7 +62,7 @@ def test_the_cut_off_leaves_few_false_foci() -> None:
 
 def test_features_are_of_the_voxels_inside_and_free_of_a_common_factor() -> None:
     patient = _patients(1, lambda rng: 16.0, 3.0)[0]
-    scaled = VoxelMaps(SPACING, BRAIN, patient.label, {"CT": {"map": 2 * patient.maps["CT"]["map"]}, "truth": {}})
+    scaled = replace(patient, maps={"CT": {"map": 2 * patient.maps["CT"]["map"]}, "truth": {}})
     first, second = features(patient, "CT"), features(scaled, "CT")
     assert first.shape[0] == patient.inside.sum()
     np.testing.assert_allclose(first, second, rtol=1e-2)

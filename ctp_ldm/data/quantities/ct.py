@@ -12,7 +12,7 @@ from ctp_ldm.data.faults import DataFault
 from ctp_ldm.data.hounsfield import to_hounsfield
 from ctp_ldm.data.motion import frame_shifts
 from ctp_ldm.data.quantities.base import Quantity
-from ctp_ldm.data.series import series_bolus, series_phases
+from ctp_ldm.data.series import series_bolus, series_noise, series_phases
 from ctp_ldm.data.units import AUTO
 from ctp_ldm.data.volumes import Volume
 from ctp_ldm.data.window import cut_off_at
@@ -37,7 +37,8 @@ class CTPerfusion(Quantity):
 
     White matter enhances by 3–5 HU, 2 % of the published linear range of 0–200 HU; the logarithm keeps it visible
     beside arteries. With 15 phases of 2.5 s the first pass and the venous outflow of tissue that fills 15 s late are
-    seen; the published rule is a fixed number of frames from the start of the scan.
+    seen; the published rule is a fixed number of frames from the start of the scan. A phase is fitted to all frames
+    around its time, so that its noise is below a frame's and does not depend on where it falls between frames.
 
     phases: number of phases, at `interval` seconds from one another, the first one at arrival.
     unit: of the file: HU, HU+1024 or another offset, or auto.
@@ -71,11 +72,11 @@ class CTPerfusion(Quantity):
     def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
         try:
             bolus = series_bolus(volume, brain)
-            before, enhancement = series_phases(volume, bolus, self.phases, self.interval)
+            values = series_phases(volume, bolus, self.phases, self.interval)
         except DataFault as error:
             raise DataFault(f"{volume.path}: {error}") from error
-        _require_brain_hu(volume, float(np.median(before[brain])))
-        return np.concatenate([before[None], enhancement])
+        _require_brain_hu(volume, float(np.median(values[0][brain])))
+        return values
 
     def noise(self, volume: Volume) -> np.ndarray | None:
         """Difference of the first two frames, which contrast has not reached, over √2."""
@@ -83,9 +84,10 @@ class CTPerfusion(Quantity):
         return np.asarray((second - first) / np.float32(np.sqrt(2)))
 
     def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-        """Unit, where HU are cut off, HU before contrast, timing, bolus and motion."""
+        """Unit, where HU are cut off, HU before contrast, timing, bolus, the noise of the phases, and motion."""
         assert volume.times is not None
         bolus = series_bolus(volume, brain)
+        noise = series_noise(volume, bolus, self.phases, self.interval)
         shifts = frame_shifts(volume.values, brain, nib.affines.voxel_sizes(volume.affine))
         return {
             "unit": volume.unit,
@@ -96,6 +98,8 @@ class CTPerfusion(Quantity):
             "interval": float(np.median(np.diff(volume.times))),
             "arrival": bolus.arrival - float(volume.times[0]),
             "enhancement": bolus.enhancement,
+            "noise": float(np.sqrt((noise**2).mean())),
+            "noise_of_phases": [round(float(n), 3) for n in noise],
             "motion": float(np.linalg.norm(shifts, axis=1).max()),
         }
 
@@ -116,20 +120,24 @@ class PublishedCTPerfusion(CTPerfusion):
         return tuple(Channel(f"{role}_{i:02d}", self.scaling) for i in range(1, self.phases + 1))
 
     def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
-        timed_by_slice = volume.timing is not None and volume.timing.offsets is not None
-        if volume.values.shape[-1] != self.phases or timed_by_slice:
-            before, *enhancement = super().convert(volume, brain, companions)
-            return before[None] + np.stack(enhancement)
+        if not self._is_taken(volume):
+            values = super().convert(volume, brain, companions)
+            return np.asarray(values[1:] + values[:1])
         frames = np.moveaxis(volume.values, -1, 0).astype(np.float32)
         _require_brain_hu(volume, float(np.median(frames[0][brain])))
         return frames
 
     def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-        """As of any series; of one that is taken as it is and in which no bolus is found, without one."""
+        """As of any series; of one that is taken as it is without phases, and without a bolus where none is found."""
         try:
-            return super().describe(volume, brain, values)
+            facts = super().describe(volume, brain, values)
         except DataFault:
             return {"unit": volume.unit, **Quantity.describe(self, volume, brain, values)}
+        return {k: v for k, v in facts.items() if not (self._is_taken(volume) and k.startswith("noise"))}
+
+    def _is_taken(self, volume: Volume) -> bool:
+        timed_by_slice = volume.timing is not None and volume.timing.offsets is not None
+        return volume.values.shape[-1] == self.phases and not timed_by_slice
 
 
 @dataclass(frozen=True)

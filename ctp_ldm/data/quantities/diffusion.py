@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctp_ldm.data.faults import DataFault
-from ctp_ldm.data.fluid import TISSUE_ADC, require_fluid_bright, require_fluid_dark
+from ctp_ldm.data.fluid import TISSUE_ADC, highest_adc, require_fluid_bright, require_fluid_dark, require_water
 from ctp_ldm.data.quantities.base import Quantity
 from ctp_ldm.data.quantities.maps import QuantitativeMap
 from ctp_ldm.data.volumes import Volume
@@ -33,9 +33,13 @@ class ApparentDiffusion(QuantitativeMap):
         return Linear("10⁻⁶ mm²/s", 0.0, self.ceiling)
 
     def convert(self, volume: Volume, brain: np.ndarray, companions: Mapping[str, np.ndarray]) -> np.ndarray:
+        require_fluid_bright(volume, brain)
         values = super().convert(volume, brain, companions)
-        require_fluid_bright(volume, values[0], brain)
+        require_water(volume, values[0], brain)
         return values
+
+    def describe(self, volume: Volume, brain: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+        return {**super().describe(volume, brain, values), "highest": highest_adc(values[0], brain)}
 
 
 @dataclass(frozen=True)
