@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion
 
 from ctp_ldm.data import ISLES24, CaseFolders, CTPToDiffusionMRI, Settings, check, prepare
 from ctp_ldm.data.faults import DataFaults
@@ -126,6 +127,20 @@ def test_a_tilted_gantry_changes_no_volume(make: Make) -> None:
     geometry = prepare_case(case, TASK, SETTINGS).geometry
     assert geometry.voxel_ml == pytest.approx(2.8**2 * 8 / 1000, rel=1e-5)
     assert geometry.forms == found.forms
+
+
+@pytest.mark.parametrize(("spacing", "size"), [(1.0, (192, 224)), (2.8, (64, 80)), (4.0, (48, 56))])
+def test_a_stripped_background_of_minus_1024_does_not_reach_the_rim(
+    make: Make, spacing: float, size: tuple[int, int]
+) -> None:
+    """The rim is grey matter of 37 HU."""
+    (case,) = CaseFolders().cases(make("stripped_background_1024"), TASK.roles)
+    settings = Settings(spacing, size)
+    prepared = prepare_case(case, TASK, settings)
+    baseline = settings.spec(TASK).source[0].scaling.decode(prepared.source[:, 0])
+    rim = prepared.brain & ~np.stack([binary_erosion(slice_) for slice_ in prepared.brain])
+    np.testing.assert_allclose(baseline[rim], 37, atol=5)
+    assert baseline[rim].mean() == pytest.approx(37, abs=0.3)
 
 
 def test_two_slabs_taken_in_turn_are_each_taken_at_their_own_times(make: Make, clean: LoadedCase) -> None:
