@@ -141,7 +141,7 @@ def _fitted(rng: np.random.Generator, known: Sequence[Float], infarct: Sequence[
     return model.fit(x, np.concatenate([y[c] for y, c in zip(infarct, chosen, strict=True)]))
 
 
-def _out_of_fold(known: Sequence[Float], infarct: Sequence[NDArray[np.bool_]]) -> list[Float]:
+def out_of_fold(known: Sequence[Float], infarct: Sequence[NDArray[np.bool_]]) -> list[Float]:
     """Probabilities (N,) for each patient, from a model that did not learn from it."""
     rng = np.random.default_rng(0)
     found: dict[int, Float] = {}
@@ -180,7 +180,7 @@ def _judged(
     The cut-off is where their volumes, out of fold, are right in the mean: neither of the two figures is favoured.
     """
     shown = [known[i] for i in learned], [infarct[i] for i in learned]
-    pooled = np.concatenate(_out_of_fold(*shown))
+    pooled = np.concatenate(out_of_fold(*shown))
     cut = np.sort(pooled)[::-1][max(0, int(sum(y.sum() for y in shown[1])) - 1)]
     model = _fitted(np.random.default_rng(0), *shown)
     dices, differences = [], []
@@ -206,7 +206,7 @@ def visible_lacunes(lacunes: Sequence[VoxelMaps], healthy: Sequence[VoxelMaps]) 
     known = [features(p, "CT") for p in everyone]
     infarct = [p.label[p.inside] > 0.25 for p in everyone]  # lacunes are hardly larger than a voxel
     probable = []
-    for patient, p in zip(everyone, _out_of_fold(known, infarct), strict=True):
+    for patient, p in zip(everyone, out_of_fold(known, infarct), strict=True):
         image = np.zeros(patient.tissue.shape, np.float32)
         image[patient.inside] = p
         probable.append(_averaged(patient, image, SURROUNDINGS_MM[0]))
