@@ -119,11 +119,20 @@ class TranslationDataModule(L.LightningDataModule):
         return replace(self.settings, sources_only=sources_only)
 
     def prepare_data(self) -> None:
-        """Prepare the NIfTI folder of `predict_from`, in the run's own folder; only prediction needs it."""
+        """Prepare the NIfTI folder of `predict_from`, in the run's own folder; only prediction needs it.
+
+        Cases with faults are left out and said: one unreadable file must not keep the other patients waiting.
+
+        Raises:
+            DataFaults: of every case, where none can be predicted.
+        """
         predicting = self.trainer is None or self.trainer.predicting
         if self.predict_from is not None and predicting and self._predicts_nifti():
             settings, workers = self.settings_for(sources_only=True), self.num_workers
-            prepare(self.predict_from, self._prediction_store(), self.task, self.layout, settings, workers)
+            store = self._prediction_store()
+            _, faults = prepare(self.predict_from, store, self.task, self.layout, settings, workers, skip_invalid=True)
+            for fault in faults:
+                print(f"not predicted: {fault}")
 
     def setup(self, stage: str) -> None:
         """Open the store, refuse one of another spec, and split its patients.

@@ -1,5 +1,6 @@
 """DataModules: what a batch holds, who is in which part, and which stores are refused."""
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -514,10 +515,21 @@ def test_a_store_of_another_grid_is_not_predicted(shared_store: Path) -> None:
         _ready(_module(shared_store, spacing=5.0, predict_from=str(shared_store)), "predict")
 
 
-def test_faults_of_cases_to_predict_are_told(tree: Path, elsewhere: Path) -> None:
+def test_a_faulty_case_to_predict_is_said_and_the_others_are_predicted(
+    tree: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     isles_file(tree, 4, "ctp").write_bytes(b"")
-    with pytest.raises(DataFaults, match=r"sub-stroke0004.*ctp\.nii\.gz cannot be read"):
+    module = _ready(_module(elsewhere, predict_from=str(tree)), "predict")
+    assert module.parts["predict"] == [name for name in NAMES if name != "sub-stroke0004"]
+    assert re.search(r"not predicted: sub-stroke0004.*ctp\.nii\.gz cannot be read", capsys.readouterr().out)
+
+
+def test_without_any_case_to_predict_all_faults_are_told(tree: Path, elsewhere: Path) -> None:
+    for index in range(1, len(NAMES) + 1):
+        isles_file(tree, index, "ctp").write_bytes(b"")
+    with pytest.raises(DataFaults, match=rf"{len(NAMES)} fault") as refused:
         _ready(_module(elsewhere, predict_from=str(tree)), "predict")
+    assert "--skip-invalid" not in str(refused.value)
 
 
 def test_a_missing_folder_to_predict_is_refused(tmp_path: Path) -> None:
