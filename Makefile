@@ -13,8 +13,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo reproduce ablate test test-slow check format build bench-data bench-checkpoint bench-training \
-	lint-docker clean
+.PHONY: help install demo reproduce ablate test test-slow check format build bench-data bench-checkpoint \
+	bench-resampling bench-training lint-docker clean
 
 help:  ## say what the targets do
 	@echo "Targets (PYTHON=$(PYTHON) makes the environment, JOBS=$(JOBS) processes run the tests):"
@@ -69,6 +69,9 @@ bench-data: $(STAMP)  ## how fast slices come, against other ways to store them 
 
 bench-checkpoint: $(STAMP)  ## size, time and memory of a checkpoint, beside Lightning's own (about 3 minutes)
 	$(BIN)/python tests/bench_checkpoint.py
+
+bench-resampling: $(STAMP)  ## what can be learned of the infarct with and without averages and slabs (about 20 minutes)
+	$(BIN)/python tests/bench_resampling.py runs/resampling
 
 bench-training: $(STAMP)  ## how long a step of each full-size network takes on a GPU (minutes)
 	$(BIN)/python tests/bench_training.py

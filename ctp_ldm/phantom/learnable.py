@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter, label
+from tqdm import tqdm
 
 from ctp_ldm.phantom.grid import Float, Mask
 from ctp_ldm.phantom.mri import Diffusion
@@ -162,7 +163,8 @@ def learnable(patients: Sequence[VoxelMaps], told: Told) -> tuple[float, float]:
     count = min(TRAINED, len(patients) // 2)
     known, infarct = [features(p, told) for p in patients], [p.infarct for p in patients]
     judged = []
-    for training in range(min(TRAININGS, len(patients) // count)):
+    trainings = range(min(TRAININGS, len(patients) // count))
+    for training in tqdm(trainings, desc=f"learning, told {'what CT shows' if told == 'CT' else 'the truth'}"):
         learned = list(range(training * count, (training + 1) * count))
         if any(infarct[i].any() for i in learned):
             judged.append(_judged(patients, known, infarct, learned))
