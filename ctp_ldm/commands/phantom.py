@@ -32,7 +32,7 @@ def phantom(
             old_infarct, leukoaraiosis, truncated, late; and mri, early or follow-up.
         from_mri: real patients instead: an ISLES'22 tree, or a folder of dwi, adc and lesion, in 5 mm slices.
             Their CT is simulated; cases, parts and size do not apply.
-        describe: measure simulated patients (200 of a kind unless told) against what is published instead of writing
+        describe: measure simulated patients (400 strokes of large arteries unless told) against what is published instead of writing
             them; a table and figures come into `out`.
         workers: processes.
     """
@@ -42,7 +42,7 @@ def phantom(
     if describe:
         if from_mri is not None:
             raise ValueError("--describe and --from-mri do not go together: only simulated patients are described")
-        describe_phantom(out, shares_of_kinds, 200 if cases is None else cases, seed, size or chosen.size, workers)
+        describe_phantom(out, shares_of_kinds, 400 if cases is None else cases, seed, size or chosen.size, workers)
         return
     if from_mri is not None:
         if cases is not None or size is not None or parts is not None:

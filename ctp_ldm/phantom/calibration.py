@@ -125,8 +125,14 @@ def _median(image: np.ndarray, mask: Mask) -> float:
 
 
 def measure(settings: Settings, patients: int, workers: int = 2) -> Groups:
-    """Simulate every group, `patients` each (half as many lesion-free), without writing them; with a progress bar."""
-    counts: dict[Group, int] = {"large artery": patients, "lacune": patients, "lesion-free": patients // 2}
+    """Simulate every group without writing it, with a progress bar.
+
+    Args:
+        settings: of the patients.
+        patients: strokes of large arteries; half as many lacunes, and a quarter as many patients without lesion.
+        workers: processes.
+    """
+    counts: dict[Group, int] = {"large artery": patients, "lacune": patients // 2, "lesion-free": patients // 4}
     groups: Groups = {}
     for group, count in counts.items():
         work = each_case(partial(measure_patient, group_of(settings, group)), range(1, count + 1), workers)

@@ -32,7 +32,7 @@ def describe_phantom(
     Args:
         out: folder, made when missing; files of an earlier description in it are written anew.
         mix: how often what else happens.
-        patients: of each kind, at least 12.
+        patients: strokes of large arteries, at least 12; half as many lacunes, a quarter as many without lesion.
         seed, size: of the patients.
         workers: processes.
 
@@ -86,7 +86,7 @@ def _draw(out: Path, settings: Settings, ill: Patients, found: dict[str, float],
 
 
 def _show(found: dict[str, float], mix: Mix, patients: int) -> None:
-    table = Table(title=f"{patients} simulated patients of a kind", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=f"{patients} simulated strokes of large arteries, and others", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("figure", "found", "expected", "source"):
         table.add_column(heading, justify="right" if heading in ("found", "expected") else "left")
     for target in TARGETS:

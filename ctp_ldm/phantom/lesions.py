@@ -23,7 +23,7 @@ from ctp_ldm.phantom.regions import INFARCTABLE, distance_to, lowest, soft_edge
 
 EDGE_FLOW = 0.62
 """Relative flow where a perfusion deficit ends; a guess, like all below that name no source."""
-LETHAL_FLOW, LETHAL_MINUTES = 0.306, 160.0
+LETHAL_FLOW, LETHAL_MINUTES = 0.311, 160.0
 """How the flow that kills rises with time. In monkeys 10–12 mL/100 g/min of about 50 kill within 2–3 hours and 17–18
 where the vessel stays closed (Jones et al., J Neurosurg 1981;54:773), which is 0.2–0.24 and 0.35 of healthy flow: about
 0.35 (1 - exp(-t / 160 min)). The height is calibrated to the volumes of infarcts."""
@@ -33,7 +33,7 @@ LEAST_FLOW, NARROWED_FLOW = (0.0, 0.33), (0.3, 0.55)
 BRANCH_FLOW = 0.2
 """Least flow behind branches and perforators, or the lethal one where that is lower."""
 CORE_EDGE_MM = 1.0
-TOLERANCE, TOLERANCE_MM = 0.13, 6.0  # SD in units of relative flow, and correlation length: calibrated
+TOLERANCE, TOLERANCE_MM = 0.138, 6.0  # SD in units of relative flow, and correlation length: calibrated
 WHITE_TOLERANCE = 0.02  # of white matter above grey
 SHOULDER_MM = 5.0  # over which flow becomes healthy beyond the deficit
 FLOW_EDGE_MM = 2.0

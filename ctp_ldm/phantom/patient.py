@@ -15,7 +15,7 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 FRAILTY = 0.08
 """SD of the lethal flow between patients; calibrated."""
-AT_RISK_ML, AT_RISK_SIGMA = 86.0, 0.95
+AT_RISK_ML, AT_RISK_SIGMA = 91.0, 0.8
 """Log-normal deficit behind a large artery. In trials of occlusions of carotid and M1 the median is about 110 mL
 (EXTEND-IA, DEFUSE 3); with branches of the second order among them it is less. Calibrated."""
 BRANCH_ML = {"emboli": (0.1, 2.0), "lacune": (0.08, 1.3)}
@@ -217,7 +217,7 @@ def draw_patient(rng: np.random.Generator, settings: Settings, index: int) -> Pa
         ct_offset_hu=rng.normal(0, 1),
         ct_noise_hu=rng.uniform(3, 6),
         mri_hours=onset / 60 + _draw_mri_hours(rng, mix),
-        core_adc=float(np.clip(rng.normal(555, 70), 380, 700)),
+        core_adc=float(np.clip(rng.normal(542, 70), 380, 700)),
         mri_gain=rng.uniform(300, 1500),
         mri_noise=rng.uniform(0.014, 0.025),
         mri_shift_mm=tuple(rng.normal(0, 0.7, 3)),

@@ -14,7 +14,7 @@ from ctp_ldm.phantom.learnable import VoxelMaps
 from ctp_ldm.phantom.patient import Settings
 from ctp_ldm.phantom.targets import TARGETS, Target
 
-HELD_OUT_SEEDS = (20290, 20300)
+HELD_OUT_SEEDS = (20300, 20310)
 """Parameters were tuned on seeds 901 and 902."""
 
 
@@ -76,9 +76,9 @@ def test_measures_do_not_depend_on_the_number_of_workers() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", HELD_OUT_SEEDS)
-def test_two_hundred_patients_of_a_kind_meet_every_target(seed: int) -> None:
+def test_four_hundred_strokes_meet_every_target(seed: int) -> None:
     preset = PRESETS["standard"]
     settings = Settings(seed, preset.size, preset.mix)
-    found = summarise(settings, measure(settings, 200, workers=2))
+    found = summarise(settings, measure(settings, 400, workers=2))
     missed = {target.key: found[target.key] for target in TARGETS if target.missed(found)}
     assert not missed

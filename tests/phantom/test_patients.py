@@ -92,7 +92,7 @@ def test_ct_has_no_step_at_the_label(patients: list[Simulated]) -> None:
         step = ct.HU_PER_WATER_PERCENT * abs(water[inner].mean() - water[outer].mean())
         assert step < 0.5
 
-        assert 0 <= ct.HU_PER_WATER_PERCENT * water.max() <= 6
+        assert 0 <= ct.HU_PER_WATER_PERCENT * water.max() <= 10
         healthy = Lesion(*2 * [0 * p.truth.lesion.core], *2 * [np.ones_like(p.truth.lesion.core)])
         ill, well = (
             ct.baseline(np.random.default_rng(0), p.truth.patient, p.truth.head, m, p.truth.chronic)
