@@ -41,7 +41,7 @@ def baseline(rng: np.random.Generator, patient: Patient, head: Head, lesion: Les
 def water_uptake(patient: Patient, lesion: Lesion) -> Float:
     """Water taken up by the tissue, (X, Y, Z) in per cent: none in the first half hour, then slowly up to 5.6 %.
 
-    It darkens what CTP shows as core by about 3.6 % of its density, of 4.9 % (2.2–8.1) that are published (Front
+    It darkens what CTP shows as core by about 3.7 % of its density, where 4.9 % (2.2–8.1) are published (Front
     Neurol 2023;14:1246775, patients without a shift of the midline).
 
     Oedema follows the depth of the ischaemia and spreads over its surroundings. It is far smoother than the infarct:
