@@ -36,6 +36,9 @@ _AUTOENCODER: dict[str, Any] = {
 KL = {"_class_name": "AutoencoderKL", **_AUTOENCODER}
 VQ = {"_class_name": "VQModel", "num_vq_embeddings": 32, **_AUTOENCODER}
 PIXELS = {"_class_name": "PixelSpace"}
+SPACE_TO_DEPTH = {"_class_name": "SpaceToDepth"}
+ENCODER = {"_class_name": "ConditionEncoder", "block_out_channels": [8], "norm_num_groups": 4}
+"""For factor 2, that of KL and VQ."""
 DENOISER: dict[str, Any] = {
     "_class_name": "UNet2DModel",
     "block_out_channels": [8, 16],
