@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ctp_ldm.losses import masked_mean
 from ctp_ldm.modules.base import TranslationModule
 from ctp_ldm.modules.checkpoints import require_same_process
-from ctp_ldm.modules.settings import Process, require_divisible_size, require_sensible
+from ctp_ldm.modules.settings import NoiseSettings, require_divisible_size, require_sensible
 from ctp_ldm.networks import (
     BrownianBridgeScheduler,
     ConfigError,
@@ -123,7 +123,9 @@ class LatentDiffusionModule(TranslationModule):
         self.latent_batches = latent_batches
         self.timestep_range = timestep_range or (0, self.process.timesteps)
         self.min_snr_gamma, self.scale_factor, self.lesion_weight = min_snr_gamma, scale_factor, lesion_weight
-        settings = Process(self.process, self.scheduler, steps, noise, self.timestep_range, min_snr_gamma, samples)
+        settings = NoiseSettings(
+            self.process, self.scheduler, steps, noise, self.timestep_range, min_snr_gamma, samples
+        )
         require_sensible(settings, scale_factor, lesion_weight)
         self.register_buffer("latent_mean", torch.full((1, channels, 1, 1), torch.nan))
         self.register_buffer("latent_std", torch.full((1, channels, 1, 1), torch.nan))

@@ -10,7 +10,7 @@ from ctp_ldm.networks import BrownianBridgeScheduler, ConfigError, ForwardProces
 
 
 @dataclass(frozen=True)
-class Process:
+class NoiseSettings:
     """How a latent model is trained at noise and sampled; see the arguments of `LatentDiffusionModule`."""
 
     forward: ForwardProcess
@@ -41,22 +41,22 @@ def require_divisible_size(size: Sequence[int], factor: int, denoiser: UNet2DMod
         )
 
 
-def require_sensible(process: Process, scale_factor: float | None, lesion_weight: float) -> None:
+def require_sensible(settings: NoiseSettings, scale_factor: float | None, lesion_weight: float) -> None:
     """Refuse what cannot be trained, or sampled as it was trained.
 
     Raises:
         ConfigError: listing all of it.
     """
-    is_bridge = isinstance(process.scheduler, BrownianBridgeScheduler)
-    low, high = process.timestep_range
-    total = process.forward.timesteps
+    is_bridge = isinstance(settings.scheduler, BrownianBridgeScheduler)
+    low, high = settings.timestep_range
+    total = settings.forward.timesteps
     faults = []
     if not 0 <= low < high <= total:
         faults.append(f"timestep_range is {[low, high]}; expected 0 ≤ first < end ≤ {total}")
-    if process.min_snr_gamma is not None:
-        if not process.min_snr_gamma > 0:
-            faults.append(f"min_snr_gamma is {process.min_snr_gamma}; expected above 0, such as 5")
-        elif not (process.forward.signal[low:high] > 0).all():
+    if settings.min_snr_gamma is not None:
+        if not settings.min_snr_gamma > 0:
+            faults.append(f"min_snr_gamma is {settings.min_snr_gamma}; expected above 0, such as 5")
+        elif not (settings.forward.signal[low:high] > 0).all():
             faults.append(
                 "min_snr_gamma with zero terminal SNR gives weight 0 to the last timestep, where sampling starts; "
                 "set one of min_snr_gamma: null and scheduler.rescale_betas_zero_snr: false"
@@ -65,33 +65,33 @@ def require_sensible(process: Process, scale_factor: float | None, lesion_weight
         faults.append(f"scale_factor is {scale_factor}; expected above 0 and no bridge, or null for an estimated scale")
     if not lesion_weight >= 0:
         faults.append(f"lesion_weight is {lesion_weight}; expected at least 0")
-    if process.samples < 1:
-        faults.append(f"samples is {process.samples}; expected 1 or more")
-    elif process.samples > 1 and (process.noise != "random" or (is_bridge and process.scheduler.config["eta"] == 0)):
-        faults.append(f"samples is {process.samples} of a model without randomness; expected 1: all would be the same")
-    if process.noise != "random":
-        faults += _faults_without_noise(process, is_bridge)
+    if settings.samples < 1:
+        faults.append(f"samples is {settings.samples}; expected 1 or more")
+    elif settings.samples > 1 and (settings.noise != "random" or (is_bridge and settings.scheduler.config["eta"] == 0)):
+        faults.append(f"samples is {settings.samples} of a model without randomness; expected 1: all would be the same")
+    if settings.noise != "random":
+        faults += _faults_without_noise(settings, is_bridge)
     if faults:
         raise ConfigError("\n".join(faults))
 
 
-def _faults_without_noise(process: Process, is_bridge: bool) -> list[str]:
+def _faults_without_noise(settings: NoiseSettings, is_bridge: bool) -> list[str]:
     """Of training and sampling that do not begin in random noise, as one-step models do."""
     faults = []
     if is_bridge:
-        faults.append(f"noise is {process.noise!r} with a bridge, which has its own start; expected 'random'")
-    if process.forward.kind == "epsilon":
+        faults.append(f"noise is {settings.noise!r} with a bridge, which has its own start; expected 'random'")
+    if settings.forward.kind == "epsilon":
         faults.append(
-            f"noise is {process.noise!r} with scheduler.prediction_type epsilon: there would be no noise to "
+            f"noise is {settings.noise!r} with scheduler.prediction_type epsilon: there would be no noise to "
             "predict; use sample or v_prediction"
         )
-    low, high = process.timestep_range
-    total = process.forward.timesteps
-    process.scheduler.set_timesteps(process.steps)
-    untrained = [t for t in process.scheduler.timesteps.tolist() if not low <= t < high]
+    low, high = settings.timestep_range
+    total = settings.forward.timesteps
+    settings.scheduler.set_timesteps(settings.steps)
+    untrained = [t for t in settings.scheduler.timesteps.tolist() if not low <= t < high]
     if untrained:
         faults.append(
-            f"with noise {process.noise!r}, {process.steps} sampling steps visit timesteps that are not trained "
+            f"with noise {settings.noise!r}, {settings.steps} sampling steps visit timesteps that are not trained "
             f"({untrained[:3]}); expected steps and timestep_range that agree, such as steps: 1 and "
             f"timestep_range: [{total - 1}, {total}]"
         )

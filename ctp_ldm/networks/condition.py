@@ -113,8 +113,7 @@ def build_condition(config: Mapping[str, Any] | None, channels: int, factor: int
     if condition.factor != factor:
         raise ConfigError(
             f"condition.block_out_channels is {list(given['block_out_channels'])}, which makes the source "
-            f"{condition.factor} times smaller; expected one number for each halving down to the latent grid, which "
-            f"is {factor} times smaller than the image: {_halvings(factor)}"
+            f"{condition.factor} times smaller; expected {_halvings(factor)}"
         )
     return condition
 
@@ -129,7 +128,9 @@ def describe_condition(condition: Condition) -> dict[str, Any]:
 
 
 def _halvings(factor: int) -> str:
+    """What is needed where latents are so many times smaller than the image."""
     count = factor.bit_length() - 1
     if factor == 1 or factor != 2**count:
-        return f"no number of halvings; take {SourceMean.__name__} or {SpaceToDepth.__name__}"
-    return f"{count} of them"
+        others = f"{SourceMean.__name__} or {SpaceToDepth.__name__}"
+        return f"{others} instead: the latent grid is {factor} times smaller, which no halvings make it"
+    return f"length {count}, one number for each halving: the latent grid is {factor} times smaller"

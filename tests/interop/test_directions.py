@@ -9,7 +9,7 @@ import torch
 import yaml
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
 from running import GRID, SMALL, Command
-from samples import DENOISER, ENCODER, KL, SPACE_TO_DEPTH, autoencoder, diffusion, random_batch
+from samples import BEHIND_UNSHUFFLE, DENOISER, ENCODER, KL, SPACE_TO_DEPTH, autoencoder, diffusion, random_batch
 from torch import Tensor
 
 from ctp_ldm.interop import CompVisModel, read_compvis, write_compvis
@@ -100,7 +100,7 @@ def test_a_stage_of_ours_to_a_folder_and_back(command: Command, tmp_path: Path, 
     [
         {"condition": ENCODER},
         {"condition": SPACE_TO_DEPTH},
-        {"config": {**KL, "unshuffle": 2}, "condition": {**ENCODER, "block_out_channels": [4, 8]}},
+        {"config": BEHIND_UNSHUFFLE[0], "condition": ENCODER},
     ],
     ids=["encoder", "space to depth", "encoder and pixel-unshuffle"],
 )

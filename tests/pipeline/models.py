@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from samples import ENCODER, KL, SCHEDULER, SPACE_TO_DEPTH, VQ, diffusion
+from samples import BEHIND_UNSHUFFLE, ENCODER, KL, SCHEDULER, SPACE_TO_DEPTH, VQ, diffusion
 
 from ctp_ldm.modules import LatentDiffusionModule, TranslationModule
 
@@ -27,11 +27,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "scheduler": {"_class_name": "BrownianBridgeScheduler"},
         "condition": ENCODER,
     },
-    "KL behind unshuffle, encoder": {
-        "config": {**KL, "unshuffle": 2},
-        "condition": {**ENCODER, "block_out_channels": [4, 8]},
-    },
-    "VQ behind unshuffle": {"config": {**VQ, "unshuffle": 2}},
+    "KL behind unshuffle, encoder": {"config": BEHIND_UNSHUFFLE[0], "condition": ENCODER},
+    "VQ behind unshuffle": {"config": BEHIND_UNSHUFFLE[1]},
 }
 
 
