@@ -104,8 +104,9 @@ class CTPLDMPipeline(DiffusionPipeline):
         """Image pixels per latent pixel along each axis."""
         sources = len(self.spec.source)
         self._mean = SourceMean(sources, self.factor)
-        self._weightless = build_condition(self.record.get(CONDITION), sources, self.factor)
-        if condition is None and isinstance(self._weightless, ConditionEncoder):
+        said = self.record.get(CONDITION) if condition is None else None
+        self._weightless = build_condition(said, sources, self.factor)
+        if isinstance(self._weightless, ConditionEncoder):
             raise ValueError("condition is None; the record says that the model has a ConditionEncoder: give it")
 
     @classmethod

@@ -110,9 +110,16 @@ def test_the_optimiser_trains_it_with_the_denoiser(terms: bool, tmp_path: Path) 
         assert {id(value) for value in group["params"]} == expected
     else:
         assert {id(value) for value in module.parameter_groups()} == expected
-    before = module.condition.state_dict()[FIRST[10:]].clone()
+    before = module.state_dict()[FIRST].clone()
     fitted(module, tmp_path, steps=1)
-    assert not torch.equal(module.condition.state_dict()[FIRST[10:]], before)
+    assert not torch.equal(module.state_dict()[FIRST], before)
+
+
+def test_it_is_trained_in_mixed_precision_too(tmp_path: Path) -> None:
+    module = diffusion(condition=ENCODER, optimizer=optimizer(0.01))
+    fitted(module, tmp_path, precision="bf16-mixed", gradient_clip_val=1.0)
+    assert all(value.isfinite().all() for value in module.condition.parameters())
+    assert not torch.equal(module.state_dict()[FIRST], diffusion(condition=ENCODER).state_dict()[FIRST])
 
 
 def test_averages_hold_the_encoder(tmp_path: Path) -> None:
