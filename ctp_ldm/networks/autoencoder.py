@@ -75,8 +75,8 @@ class ImageAutoencoder(nn.Module):
     """`VQModel` or `AutoencoderKL` between images (B, C, H, W) and latents (B, Cz, H / factor, W / factor).
 
     With `unshuffle: n` in its config the network sees n × n pixels of a channel as so many channels (pixel-unshuffle),
-    and its output is put back to pixels: a grid n times smaller at no cost and without loss, where levels of the
-    network at full resolution would take most of its time.
+    and its output is put back to pixels: a grid n times smaller without loss and without weights, where the network's
+    own levels at full resolution would take most of its time.
 
     `PixelSpace` has factor 1 and no weights: what is diffused is the image itself.
 
