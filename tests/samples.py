@@ -36,7 +36,17 @@ _AUTOENCODER: dict[str, Any] = {
 }
 KL = {"_class_name": "AutoencoderKL", **_AUTOENCODER}
 VQ = {"_class_name": "VQModel", "num_vq_embeddings": 32, **_AUTOENCODER}
+ONE_LEVEL: dict[str, Any] = {
+    "block_out_channels": [8],
+    "down_block_types": ["DownEncoderBlock2D"],
+    "up_block_types": ["UpDecoderBlock2D"],
+}
+BEHIND_UNSHUFFLE = [{**KL, **ONE_LEVEL, "unshuffle": 2}, {**VQ, **ONE_LEVEL, "unshuffle": 2}]
+"""KL and VQ of the same factor, 2, by pixel-unshuffle."""
 PIXELS = {"_class_name": "PixelSpace"}
+SPACE_TO_DEPTH = {"_class_name": "SpaceToDepth"}
+ENCODER = {"_class_name": "ConditionEncoder", "block_out_channels": [8], "norm_num_groups": 4}
+"""For factor 2, which all of these have."""
 DENOISER: dict[str, Any] = {
     "_class_name": "UNet2DModel",
     "block_out_channels": [8, 16],

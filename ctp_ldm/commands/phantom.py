@@ -32,8 +32,8 @@ def phantom(
             old_infarct, leukoaraiosis, truncated, late; and mri, early or follow-up.
         from_mri: real patients instead: an ISLES'22 tree, or a folder of dwi, adc and lesion, in 5 mm slices.
             Their CT is simulated; cases, parts and size do not apply.
-        describe: measure simulated patients (400 strokes of large arteries unless told) against what is published instead of writing
-            them; a table and figures come into `out`.
+        describe: measure simulated patients (400 strokes of large arteries unless told, half as many lacunes) against
+            what is published instead of writing them; a table and figures come into `out`.
         workers: processes.
     """
     chosen = PRESETS[preset]

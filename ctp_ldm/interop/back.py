@@ -11,7 +11,9 @@ from ctp_ldm.interop.fold import CONV_IN, standardise, unfold
 from ctp_ldm.interop.naming import PREDICTIONS, SCALE
 from ctp_ldm.interop.network import Network
 from ctp_ldm.interop.schedule import ALPHAS
-from ctp_ldm.networks import build_scheduler
+from ctp_ldm.networks import MEAN, build_scheduler, unshuffled
+from ctp_ldm.networks.autoencoder import UNSHUFFLE
+from ctp_ldm.networks.build import CLASS_KEY
 from ctp_ldm.runs import KEY, CheckpointError
 from ctp_ldm.spec import DataSpec
 
@@ -52,9 +54,9 @@ def compvis_model(checkpoint: Mapping[str, Any], name: str) -> CompVisModel:
         name: of it, for messages.
 
     Raises:
-        CheckpointError: no such stage, or nothing that CompVis' code could sample: a Brownian bridge, one-step models,
-            zero terminal SNR, several scales of a codebook's latents. `write_compvis` refuses networks that it cannot
-            build.
+        CheckpointError: no such stage, or nothing that CompVis' code could sample: a condition that is not the source's
+            mean, a pixel-unshuffle, a Brownian bridge, one-step models, zero terminal SNR, several scales of a
+            codebook's latents. `write_compvis` refuses networks that it cannot build.
     """
     record, state = checkpoint[KEY], checkpoint["state_dict"]
     if "autoencoder" not in record:
@@ -63,6 +65,7 @@ def compvis_model(checkpoint: Mapping[str, Any], name: str) -> CompVisModel:
             "are; expected an autoencoder or a latent model, written by a version that does: train on from it with "
             "--init_from, and convert what that writes"
         )
+    _require_their_ends(record, name)
     spec = DataSpec.from_plain(record["spec"], name)
     kept = checkpoint.get(ORIGINAL, {})
     buffers: dict[str, Tensor] = dict(kept.get("buffers", {}))
@@ -132,6 +135,25 @@ def compvis_settings(checkpoint: Mapping[str, Any], model: CompVisModel) -> dict
         "scale_factor": model.scale_factor,
         "use_ema": model.averaged,
     }
+
+
+def _require_their_ends(record: Mapping[str, Any], name: str) -> None:
+    """CompVis' code reduces the source by its mean, and its autoencoders take and give images pixel by pixel."""
+    faults = []
+    condition = record.get("condition") or MEAN
+    if condition[CLASS_KEY] != MEAN[CLASS_KEY]:
+        faults.append(
+            f"its condition is {condition[CLASS_KEY]}; their layout has a place for the source's mean over each latent "
+            "pixel only"
+        )
+    unshuffle = unshuffled(record["autoencoder"])
+    if unshuffle > 1:
+        faults.append(
+            f"its autoencoder begins with a pixel-unshuffle (autoencoder.{UNSHUFFLE} is {unshuffle}), which theirs "
+            "never does"
+        )
+    if faults:
+        raise CheckpointError(f"{name} cannot be written in CompVis' layout: " + "; ".join(faults) + f"; {INSTEAD}")
 
 
 def _require_sampled_from_noise(record: Mapping[str, Any], name: str) -> None:

@@ -15,7 +15,7 @@ from ctp_ldm.interop.naming import SCALE
 from ctp_ldm.interop.stages import stage_checkpoints, stage_config
 from ctp_ldm.modules.checkpoints import TERMS
 from ctp_ldm.pipeline import read_folder
-from ctp_ldm.pipeline.layout import RECORD
+from ctp_ldm.pipeline.layout import CONDITION, RECORD
 from ctp_ldm.pipeline.parts import skeletons
 from ctp_ldm.runs import KEY, CheckpointError, read_checkpoint
 from ctp_ldm.spec import DataSpec
@@ -90,7 +90,7 @@ def _own(path: Path, checkpoint: Mapping[str, Any]) -> Input:
         parts = skeletons(record)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    arguments = {name: record[name] for name in parts}
+    arguments = {name: record[name] for name in (*parts, CONDITION) if name in record}
     if "sampling" in record:
         sampling = record["sampling"]
         arguments |= {"steps": sampling["steps"], "noise": sampling["noise"], "sampling_seed": sampling["seed"]}

@@ -1,18 +1,25 @@
 """Stage 1: the image autoencoder, whose latents the next stages diffuse."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from monai.networks.nets import PatchDiscriminator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ctp_ldm.losses import adaptive_weight, channel_factors, frozen, hinge_discriminator, hinge_generator
+from ctp_ldm.losses import (
+    RegionError,
+    adaptive_weight,
+    channel_factors,
+    frozen,
+    hinge_discriminator,
+    hinge_generator,
+)
 from ctp_ldm.modules.base import TranslationModule
-from ctp_ldm.networks import ConfigError, ImageAutoencoder, build_component, plain_config
+from ctp_ldm.networks import ConfigError, ImageAutoencoder, build_component
 from ctp_ldm.sample import Sample
 
 ADC_GATE = 30.0
@@ -29,15 +36,20 @@ class AutoencoderModule(TranslationModule):
 
     Args:
         spec, optimizer, lr_scheduler: see `TranslationModule`.
-        autoencoder: diffusers' config of `VQModel` or `AutoencoderKL`.
+        autoencoder: diffusers' config of `VQModel` or `AutoencoderKL`; with `unshuffle: n` behind a pixel-unshuffle.
         regulariser_weight: of the codebook and commitment term (published: 1) or of the KL term per latent value.
-        channel_weights: target channel → factor in the L1 term, rescaled to mean 1; see `losses.channel_factors`.
+        channel_weights: target channel → factor in the L1 terms, rescaled to mean 1; see `losses.channel_factors`.
+        image_weight: of the mean absolute error over the whole picture.
+        brain_weight: of its mean over the brain, beside which most of the picture is background that is soon learnt.
+        lesion_weight: of its mean over the lesions of a batch: without it a small lesion is hardly worth a latent.
+        initial_log_variance: where KL's log-variance starts, such as −5; None for as diffusers' network has it.
         discriminator: arguments of MONAI's `PatchDiscriminator`; None for none.
         adversarial_weight: of the adversarial term relative to L1, after the adaptive balance (`adaptive_weight`).
         adversarial_start: optimiser steps before the discriminator and its term come in.
 
     Raises:
-        ConfigError: of a network, no network, or a negative weight or start.
+        ConfigError: of a network, no network, images that it cannot reduce, a negative weight or start, or nothing to
+            optimise.
     """
 
     stage: ClassVar[str] = "autoencoder"
@@ -50,6 +62,10 @@ class AutoencoderModule(TranslationModule):
         autoencoder: dict[str, Any],
         regulariser_weight: float = 1.0,
         channel_weights: dict[str, float] | None = None,
+        image_weight: float = 1.0,
+        brain_weight: float = 0.0,
+        lesion_weight: float = 0.0,
+        initial_log_variance: float | None = None,
         discriminator: dict[str, Any] | None = None,
         adversarial_weight: float = 0.2,
         adversarial_start: int = 0,
@@ -61,18 +77,35 @@ class AutoencoderModule(TranslationModule):
         self.regulariser_weight = regulariser_weight
         factors = channel_factors(channel_weights, self.spec.target_names)
         self.register_buffer("channel_factors", factors, persistent=False)
+        self.image_weight = image_weight
         faults = []
         if self.autoencoder.in_pixels:
             faults.append(
                 "autoencoder._class_name is PixelSpace, which has nothing to train; expected AutoencoderKL or VQModel, "
                 "or no stage 1: a model in pixel space starts with stage 2 and init_from: null"
             )
-        if not adversarial_weight >= 0:
-            faults.append(f"adversarial_weight is {adversarial_weight}; expected at least 0")
+        elif any(n % self.autoencoder.factor for n in self.spec.size):
+            faults.append(
+                f"data.size {list(self.spec.size)} is not divisible by {self.autoencoder.factor} (autoencoder)"
+            )
+        weights = {"image": image_weight, "brain": brain_weight, "lesion": lesion_weight}
+        named = {f"{region}_weight": weight for region, weight in weights.items()}
+        for name, weight in {**named, "adversarial_weight": adversarial_weight}.items():
+            if not weight >= 0:
+                faults.append(f"{name} is {weight}; expected at least 0")
+        if not any(weights.values()):
+            faults.append(f"{', '.join(named)} are all 0; expected one above 0, or there is no image to learn")
         if adversarial_start < 0:
             faults.append(f"adversarial_start is {adversarial_start}; expected 0 or a number of optimiser steps")
         if faults:
             raise ConfigError("\n".join(faults))
+        if initial_log_variance is not None:
+            self.autoencoder.start_at_log_variance(initial_log_variance)
+        brain = RegionError("brain", brain_weight, 1, channel_weights, name="l1_brain")
+        lesion = RegionError("lesion", lesion_weight, 1, channel_weights, name="l1_lesion")
+        self.regions = nn.ModuleList(term for term in (brain, lesion) if term.weight > 0)
+        for term in self._region_terms():
+            term.bind(self.spec)
         self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
         self.discriminator: PatchDiscriminator | None = None
         if discriminator is not None:
@@ -90,13 +123,16 @@ class AutoencoderModule(TranslationModule):
         target = batch["target"]
         reconstruction, regulariser = self.autoencoder.reconstruct(target)
         error = (reconstruction.float() - target.float()).abs()
-        terms = {
-            "l1": (error * self.channel_factors).mean(),
-            "regulariser": self.regulariser_weight * regulariser.float(),
-        }
+        errors = {"l1": self.image_weight * (error * self.channel_factors).mean()}
+        errors |= {term.name: term.weight * term(reconstruction, target, batch) for term in self._region_terms()}
+        terms = {**errors, "regulariser": self.regulariser_weight * regulariser.float()}
         if self.discriminator is not None:
-            terms |= self._adversarial_terms(self.discriminator, target, reconstruction, terms["l1"])
+            l1 = torch.stack(list(errors.values())).sum()
+            terms |= self._adversarial_terms(self.discriminator, target, reconstruction, l1)
         return terms
+
+    def _region_terms(self) -> list[RegionError]:
+        return cast(list[RegionError], list(self.regions))
 
     def _adversarial_terms(
         self, discriminator: PatchDiscriminator, target: Tensor, reconstruction: Tensor, l1: Tensor
@@ -139,7 +175,7 @@ class AutoencoderModule(TranslationModule):
             optimizer.param_groups = groups
 
     def describe(self) -> dict[str, Any]:
-        return {"autoencoder": plain_config(self.autoencoder.net)}
+        return {"autoencoder": self.autoencoder.describe()}
 
     def synthesise(self, batch: Sample) -> Tensor:
         return self.autoencoder.decode(self.autoencoder.encode(batch["target"]))

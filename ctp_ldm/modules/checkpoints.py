@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ctp_ldm import __version__
-from ctp_ldm.networks import ForwardProcess, build_scheduler
+from ctp_ldm.networks import MEAN, ForwardProcess, build_scheduler
 from ctp_ldm.pipeline.layout import OBJECTIVE
 from ctp_ldm.runs.files import KEY, CheckpointError
 from ctp_ldm.spec import DataSpec
@@ -118,17 +118,28 @@ def require_same_networks(mine: Mapping[str, Any], theirs: Mapping[str, Any], na
     Raises:
         CheckpointError: listing every setting that differs.
     """
+    here, there = _networks(mine), _networks(theirs)
     faults = [
-        f"{part}.{key} is {found.get(key)} there, {value} here"
-        for part in ("autoencoder", "denoiser")
-        if part in mine and (found := theirs.get(part))
-        for key, value in mine[part].items()
-        if key not in NO_FUNCTION and found.get(key) != value
+        f"{part}.{key} is {there[part].get(key)} there, {value} here"
+        for part in here
+        if part in there
+        for key, value in here[part].items()
+        if key not in NO_FUNCTION and there[part].get(key) != value
     ]
     if faults:
         raise CheckpointError(
             f"the networks of {name} are not those of the config; give both stages the same\n  " + "\n  ".join(faults)
         )
+
+
+def _networks(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Part → settings, with what goes without saying said."""
+    parts = {part: dict(record[part]) for part in ("autoencoder", "denoiser") if record.get(part)}
+    if "autoencoder" in parts:
+        parts["autoencoder"].setdefault("unshuffle", 1)
+    if "denoiser" in parts:
+        parts["condition"] = dict(record.get("condition") or MEAN)
+    return parts
 
 
 def require_same_process(mine: ForwardProcess, scheduler: Mapping[str, Any] | None, name: str) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ctp_ldm.losses import masked_mean
 from ctp_ldm.modules.base import TranslationModule
 from ctp_ldm.modules.checkpoints import require_same_process
+from ctp_ldm.modules.settings import NoiseSettings, require_divisible_size, require_sensible
 from ctp_ldm.networks import (
     BrownianBridgeScheduler,
     ConfigError,
@@ -19,13 +20,16 @@ from ctp_ldm.networks import (
     ImageAutoencoder,
     LatentMoments,
     Noise,
+    SourceMean,
     build_component,
+    build_condition,
     build_scheduler,
-    fixed_noise,
+    describe_condition,
     initial_noise,
     plain_config,
     sample_latents,
     slice_generators,
+    training_noise,
 )
 from ctp_ldm.runs import KEY, CheckpointError
 from ctp_ldm.sample import Sample, Synthesis
@@ -37,14 +41,16 @@ SEED_STRIDE = 1_000_003
 class LatentDiffusionModule(TranslationModule):
     """Latent diffusion (Rombach et al. 2022) of the target image, conditioned on the source by concatenation.
 
-    The source is reduced to the latent grid by its mean over factor × factor pixels. Latents are standardised per
-    channel with a mean and deviation that are estimated once from the training data and kept in the checkpoint.
+    The source is reduced to the latent grid by `condition`: its mean over factor × factor pixels, those pixels as
+    channels, or a small encoder that is trained with the denoiser. Latents are standardised per channel with a mean and
+    deviation that are estimated once from the training data and kept in the checkpoint.
 
     Other families are the same with another schedule:
     - one-step latent regression: `noise: zero`, only the last timestep, `prediction_type: sample`, one sampling step;
     - latent Brownian bridge: `BrownianBridgeScheduler`. It ends in the source's latents, here the linear map of the
-      reduced source that comes closest to the target's latents (least squares, estimated with their scale): CT
-      perfusion has other channels than the target's autoencoder takes. What is diffused is the residual;
+      source's mean over each latent pixel that comes closest to the target's latents (least squares, estimated with
+      their scale): CT perfusion has other channels than the target's autoencoder takes. What is diffused is the
+      residual. Whatever the condition is, the end is that of the mean: an encoder that is trained would move it;
     - pixel space: `autoencoder: {_class_name: PixelSpace}`. There is no stage 1 to start from then.
 
     Args:
@@ -52,6 +58,7 @@ class LatentDiffusionModule(TranslationModule):
         autoencoder: diffusers' config, the same as in stage 1, whose weights `init_from` brings; or `PixelSpace`.
         denoiser: diffusers' config of `UNet2DModel`.
         scheduler: diffusers' scheduler config, or that of a `BrownianBridgeScheduler`, for training and sampling.
+        condition: `_class_name` of SpaceToDepth, or of ConditionEncoder with its arguments; None for the mean.
         steps: of sampling.
         noise: what the latents are mixed with in training and what sampling starts from: "random", "fixed" (one for all
             slices, of the sampling seed) or "zero".
@@ -82,6 +89,7 @@ class LatentDiffusionModule(TranslationModule):
         autoencoder: dict[str, Any],
         denoiser: dict[str, Any],
         scheduler: dict[str, Any],
+        condition: dict[str, Any] | None = None,
         steps: int = 10,
         noise: Noise = "random",
         timestep_range: tuple[int, int] | None = None,
@@ -97,15 +105,17 @@ class LatentDiffusionModule(TranslationModule):
     ) -> None:
         super().__init__(spec, optimizer, lr_scheduler)
         self.autoencoder = ImageAutoencoder(autoencoder, channels=len(self.spec.target)).requires_grad_(False).eval()
-        channels = self.autoencoder.latent_channels
+        channels, sources = self.autoencoder.latent_channels, len(self.spec.source)
+        self.condition = build_condition(condition, sources, self.autoencoder.factor)
+        self.source_mean = SourceMean(sources, self.autoencoder.factor)
         self.denoiser: UNet2DModel = build_component(
             "denoiser",
             denoiser,
             {"UNet2DModel": UNet2DModel},
-            in_channels=channels + len(self.spec.source),
+            in_channels=channels + self.condition.out_channels,
             out_channels=channels,
         )
-        self._require_divisible_size()
+        require_divisible_size(self.spec.size, self.autoencoder.factor, self.denoiser)
         self.scheduler = build_scheduler(scheduler, steps)
         self.process = ForwardProcess.of(self.scheduler)
         self.is_bridge = isinstance(self.scheduler, BrownianBridgeScheduler)
@@ -113,11 +123,14 @@ class LatentDiffusionModule(TranslationModule):
         self.latent_batches = latent_batches
         self.timestep_range = timestep_range or (0, self.process.timesteps)
         self.min_snr_gamma, self.scale_factor, self.lesion_weight = min_snr_gamma, scale_factor, lesion_weight
-        self._require_sensible_process()
+        settings = NoiseSettings(
+            self.process, self.scheduler, steps, noise, self.timestep_range, min_snr_gamma, samples
+        )
+        require_sensible(settings, scale_factor, lesion_weight)
         self.register_buffer("latent_mean", torch.full((1, channels, 1, 1), torch.nan))
         self.register_buffer("latent_std", torch.full((1, channels, 1, 1), torch.nan))
         if self.is_bridge:
-            self.register_buffer("source_map", torch.zeros(channels, len(self.spec.source), 1, 1))
+            self.register_buffer("source_map", torch.zeros(channels, sources, 1, 1))
             self.register_buffer("source_shift", torch.zeros(channels))
         if compile:
             # In place: a wrapper around the module would rename its weights and break resume together with EMA.
@@ -157,11 +170,10 @@ class LatentDiffusionModule(TranslationModule):
             The squared errors (B, Cz, h, w) of the network's output, weighted by timestep; the clean latents
             (B, Cz, h, w) that it implies; and the timesteps (B,).
         """
-        condition = self.condition(batch)
-        start = self.endpoint(condition)
+        condition, start = self.condition(batch["source"]), self.endpoint(batch["source"])
         latents = self.encode(batch["target"]) - start
         timesteps = torch.randint(*self.timestep_range, (len(latents),), device=latents.device)
-        noise = self._training_noise(latents)
+        noise = training_noise(self.noise, self.sampling_seed, latents)
         noisy = self.process.noisy(latents, noise, timesteps)
         output = self.predict_output(noisy, timesteps, condition)
         errors = F.mse_loss(output, self.process.target(latents, noise, timesteps), reduction="none")
@@ -169,26 +181,19 @@ class LatentDiffusionModule(TranslationModule):
             errors = errors * self.process.min_snr_weights(timesteps, self.min_snr_gamma).view(-1, 1, 1, 1)
         return errors, self.process.clean(output, noisy, timesteps) + start, timesteps
 
-    def _training_noise(self, latents: Tensor) -> Tensor:
-        if self.noise == "zero":
-            return torch.zeros_like(latents)
-        if self.noise == "fixed":
-            return fixed_noise(self.sampling_seed, latents.shape[1:], latents.device).expand_as(latents)  # type: ignore[arg-type]
-        return torch.randn_like(latents)
-
     def predict_output(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """The network's output (B, Cz, h, w), float32, for noisy latents and condition."""
         return self.denoiser(torch.cat([noisy, condition], dim=1), timesteps).sample.float()
 
-    def condition(self, batch: Sample) -> Tensor:
-        """(B, Cs, h, w): the source's mean over each latent pixel."""
-        return F.avg_pool2d(batch["source"], self.autoencoder.factor)
+    def endpoint(self, source: Tensor) -> Tensor:
+        """The standardised latents (B, Cz, h, w) where a bridge ends; 0 of diffusion, which ends in noise.
 
-    def endpoint(self, condition: Tensor) -> Tensor:
-        """The standardised latents (B, Cz, h, w) where a bridge ends; 0 of diffusion, which ends in noise."""
+        Args:
+            source: (B, Cs, H, W).
+        """
         if not self.is_bridge:
-            return condition.new_zeros(())
-        return F.conv2d(condition.float(), self.source_map, self.source_shift)
+            return source.new_zeros(())
+        return F.conv2d(self.source_mean(source).float(), self.source_map, self.source_shift)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -213,7 +218,7 @@ class LatentDiffusionModule(TranslationModule):
             seed: takes the place of the configured one.
         """
         seed = self.sampling_seed if seed is None else seed
-        condition = self.condition(batch)
+        condition = self.condition(batch["source"])
         generators = slice_generators(seed, batch["case"], batch["slice_index"].tolist())
         shape = (self.autoencoder.latent_channels, *condition.shape[2:])
         noise = initial_noise(self.noise, generators, seed, shape, condition.device)
@@ -224,14 +229,15 @@ class LatentDiffusionModule(TranslationModule):
             noise,
             generators,
         )
-        return self.decode(latents + self.endpoint(condition))
+        return self.decode(latents + self.endpoint(batch["source"]))
 
     def describe(self) -> dict[str, Any]:
         sampling: dict[str, Any] = {"steps": self.steps, "noise": self.noise, "seed": self.sampling_seed}
         if self.noise != "random":
             sampling["timestep_range"] = list(self.timestep_range)  # it knows no other timesteps
         return {
-            "autoencoder": plain_config(self.autoencoder.net),
+            "autoencoder": self.autoencoder.describe(),
+            **describe_condition(self.condition),
             "denoiser": plain_config(self.denoiser),
             "scheduler": plain_config(self.scheduler),
             "sampling": sampling,
@@ -268,8 +274,7 @@ class LatentDiffusionModule(TranslationModule):
         dry = self._trainer is not None and self.trainer.fast_dev_run  # type: ignore[attr-defined]
         for _, batch in zip(range(1 if dry else self.latent_batches), batches, strict=False):
             latents = self.autoencoder.encode(batch["target"].to(self.device))
-            source = F.avg_pool2d(batch["source"].to(self.device), self.autoencoder.factor)
-            moments.add(source, latents)
+            moments.add(self.source_mean(batch["source"].to(self.device)), latents)
         if self._trainer is not None:
             precise = torch.float32 if self.device.type == "mps" else torch.float64
             total = self.trainer.strategy.reduce(moments.sums.to(self.device, precise), reduce_op="sum")
@@ -291,54 +296,3 @@ class LatentDiffusionModule(TranslationModule):
         super().train(mode)
         self.autoencoder.eval()
         return self
-
-    def _require_divisible_size(self) -> None:
-        factor = self.autoencoder.factor * 2 ** (len(self.denoiser.config["block_out_channels"]) - 1)
-        if any(n % factor for n in self.spec.size):
-            raise ConfigError(
-                f"data.size {list(self.spec.size)} is not divisible by {factor} (autoencoder {self.autoencoder.factor} "
-                f"× denoiser {factor // self.autoencoder.factor}); choose multiples of {factor}"
-            )
-
-    def _require_sensible_process(self) -> None:
-        low, high = self.timestep_range
-        total = self.process.timesteps
-        faults = []
-        if not 0 <= low < high <= total:
-            faults.append(f"timestep_range is {[low, high]}; expected 0 ≤ first < end ≤ {total}")
-        if self.min_snr_gamma is not None:
-            if not self.min_snr_gamma > 0:
-                faults.append(f"min_snr_gamma is {self.min_snr_gamma}; expected above 0, such as 5")
-            elif not (self.process.signal[low:high] > 0).all():
-                faults.append(
-                    "min_snr_gamma with zero terminal SNR gives weight 0 to the last timestep, where sampling starts; "
-                    "set one of min_snr_gamma: null and scheduler.rescale_betas_zero_snr: false"
-                )
-        if self.scale_factor is not None and (self.is_bridge or not self.scale_factor > 0):
-            faults.append(
-                f"scale_factor is {self.scale_factor}; expected above 0 and no bridge, or null for an estimated scale"
-            )
-        if not self.lesion_weight >= 0:
-            faults.append(f"lesion_weight is {self.lesion_weight}; expected at least 0")
-        if self.samples < 1:
-            faults.append(f"samples is {self.samples}; expected 1 or more")
-        elif self.samples > 1 and (self.noise != "random" or (self.is_bridge and self.scheduler.config["eta"] == 0)):
-            faults.append(f"samples is {self.samples} of a model without randomness; expected 1: all would be the same")
-        if self.noise != "random":
-            if self.is_bridge:
-                faults.append(f"noise is {self.noise!r} with a bridge, which has its own start; expected 'random'")
-            if self.process.kind == "epsilon":
-                faults.append(
-                    f"noise is {self.noise!r} with scheduler.prediction_type epsilon: there would be no noise to "
-                    "predict; use sample or v_prediction"
-                )
-            self.scheduler.set_timesteps(self.steps)
-            untrained = [t for t in self.scheduler.timesteps.tolist() if not low <= t < high]
-            if untrained:
-                faults.append(
-                    f"with noise {self.noise!r}, {self.steps} sampling steps visit timesteps that are not trained "
-                    f"({untrained[:3]}); expected steps and timestep_range that agree, such as steps: 1 and "
-                    f"timestep_range: [{total - 1}, {total}]"
-                )
-        if faults:
-            raise ConfigError("\n".join(faults))

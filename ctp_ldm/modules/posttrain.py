@@ -25,7 +25,8 @@ class LesionAwarePostTraining(LatentDiffusionModule):
     base: with an L1 and an adversarial term it is then pix2pix (Isola et al. 2017).
 
     Args:
-        spec, autoencoder, denoiser, scheduler: as in the base that `init_from` names; see `LatentDiffusionModule`.
+        spec, autoencoder, denoiser, scheduler, condition: as in the base that `init_from` names; see
+            `LatentDiffusionModule`.
         steps, noise, timestep_range, min_snr_gamma, lesion_weight, sampling_seed, samples, compile: see there.
         optimizer, lr_scheduler: see `TranslationModule`.
         terms: decoded-pixel terms.
@@ -46,6 +47,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
         autoencoder: dict[str, Any],
         denoiser: dict[str, Any],
         scheduler: dict[str, Any],
+        condition: dict[str, Any] | None = None,
         terms: list[PixelTerm] | None = None,
         latent_weight: float = 1.0,
         decoded_target: Literal["image", "reconstruction"] = "image",
@@ -66,6 +68,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
             autoencoder,
             denoiser,
             scheduler,
+            condition,
             steps=steps,
             noise=noise,
             timestep_range=timestep_range,
@@ -133,7 +136,8 @@ class LesionAwarePostTraining(LatentDiffusionModule):
         own = [parameter for parameter in self.terms.parameters() if parameter.requires_grad]
         if not own:
             return super().parameter_groups()
-        model = [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
+        parts = (self.denoiser, self.condition)
+        model = [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
         return [{"name": "denoiser", "params": model}, {"name": "terms", "params": own}]
 
 

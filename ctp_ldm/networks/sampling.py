@@ -38,6 +38,16 @@ def initial_noise(
     return torch.cat([torch.randn(1, *shape, generator=g) for g in generators]).to(device)
 
 
+def training_noise(kind: Noise, seed: int, latents: Tensor) -> Tensor:
+    """What latents (B, Cz, h, w) are mixed with in training; drawn from the global generator where it is random."""
+    if kind == "zero":
+        return torch.zeros_like(latents)
+    if kind == "fixed":
+        channels, height, width = latents.shape[1:]
+        return fixed_noise(seed, (channels, height, width), latents.device).expand_as(latents)
+    return torch.randn_like(latents)
+
+
 def fixed_noise(seed: int, shape: tuple[int, int, int], device: torch.device) -> Tensor:
     """Standard normal (1, Cz, h, w), the same on every device."""
     return torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed)).to(device)

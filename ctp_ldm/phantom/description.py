@@ -86,7 +86,9 @@ def _draw(out: Path, settings: Settings, ill: Patients, found: dict[str, float],
 
 
 def _show(found: dict[str, float], mix: Mix, patients: int) -> None:
-    table = Table(title=f"{patients} simulated strokes of large arteries, and others", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=f"{patients} simulated strokes of large arteries, and others", title_justify="left", box=box.SIMPLE_HEAD
+    )
     for heading in ("figure", "found", "expected", "source"):
         table.add_column(heading, justify="right" if heading in ("found", "expected") else "left")
     for target in TARGETS:

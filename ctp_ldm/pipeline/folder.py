@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ctp_ldm.networks.autoencoder import UNSHUFFLE
 from ctp_ldm.pipeline.layout import (
     AUTOENCODER,
     BRIDGE,
@@ -21,10 +22,10 @@ from ctp_ldm.pipeline.layout import (
     LATENTS,
     MOMENTS,
     NOTICE,
+    OWN_SETTINGS,
     PIPELINE,
     RECORD,
     SCALE_SETTINGS,
-    UNSCALED,
 )
 from ctp_ldm.pipeline.parts import components
 from ctp_ldm.runs import KEY, CheckpointError
@@ -44,9 +45,9 @@ def write_folder(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """
     parts = components(checkpoint, "the checkpoint")
     state, record = checkpoint["state_dict"], checkpoint[KEY]
-    scale: dict[str, Any] = {}
+    settings = {key: value for key, value in record[AUTOENCODER].items() if key == UNSHUFFLE}
     if DENOISER in parts:
-        scale[UNSCALED] = _say_scale(parts[AUTOENCODER], *(state[key].flatten() for key in MOMENTS.values()))
+        settings |= _say_scale(parts[AUTOENCODER], *(state[key].flatten() for key in MOMENTS.values()))
     with whole_folder(Path(path)) as folder:
         for name, part in parts.items():
             part.save_pretrained(folder / name)
@@ -55,8 +56,9 @@ def write_folder(checkpoint: Mapping[str, Any], path: str | Path) -> None:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / LATENTS)
             _write_json(folder / INDEX, _index(parts))
         own = {key: value for key, value in record.items() if key not in parts}
+        beside = {OWN_SETTINGS: settings} if settings else {}
         trained = {key: checkpoint[key] for key in ("epoch", "global_step") if key in checkpoint}
-        _write_json(folder / RECORD, {"notice": NOTICE, **own, **scale, **trained})
+        _write_json(folder / RECORD, {"notice": NOTICE, **own, **beside, **trained})
         mode = stat.S_IMODE((folder / RECORD).stat().st_mode)
         for weights in folder.rglob("*.safetensors"):
             weights.chmod(mode)  # safetensors writes for the owner only, whatever the umask is

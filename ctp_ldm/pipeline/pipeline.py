@@ -13,12 +13,33 @@ from diffusers.utils import BaseOutput, is_accelerate_available
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctp_ldm.networks import build_scheduler, initial_noise, plain_config, sample_latents, slice_generators
+from ctp_ldm.networks import (
+    ConditionEncoder,
+    SourceMean,
+    build_condition,
+    build_scheduler,
+    image_factor,
+    initial_noise,
+    plain_config,
+    sample_latents,
+    unshuffled,
+)
 from ctp_ldm.pipeline.folder import write_folder
-from ctp_ldm.pipeline.layout import AUTOENCODER, BRIDGE, DENOISER, MOMENTS, NOTICE, PREFIXES, SCALE_SETTINGS, SCHEDULER
-from ctp_ldm.pipeline.parts import components
+from ctp_ldm.pipeline.generators import given_generators
+from ctp_ldm.pipeline.layout import (
+    AUTOENCODER,
+    BRIDGE,
+    CONDITION,
+    DENOISER,
+    MOMENTS,
+    NOT_IN_CONFIG,
+    NOTICE,
+    PREFIXES,
+    SCHEDULER,
+)
+from ctp_ldm.pipeline.parts import beside, components, require_denoiser
 from ctp_ldm.pipeline.reading import read_folder
-from ctp_ldm.runs import KEY, CheckpointError
+from ctp_ldm.runs import KEY
 from ctp_ldm.spec import DataSpec
 
 
@@ -48,6 +69,7 @@ class CTPLDMPipeline(DiffusionPipeline):
 
     Args:
         autoencoder, denoiser, scheduler: components, in diffusers' sense.
+        condition: another, where the condition has weights; else the record says what it is.
         latents: mean, std (1, Cz, 1, 1) of the latents; of a bridge source_map (Cz, Cs, 1, 1) and source_shift (Cz,).
         record: what a checkpoint says of itself: stage, spec, sampling.
 
@@ -55,13 +77,15 @@ class CTPLDMPipeline(DiffusionPipeline):
         ValueError: without latents or record; use `from_pretrained` or `from_checkpoint`.
     """
 
-    model_cpu_offload_seq = "denoiser->autoencoder"
+    model_cpu_offload_seq = "condition->denoiser->autoencoder"
+    _optional_components = [CONDITION]
 
     def __init__(
         self,
         autoencoder: VQModel | AutoencoderKL,
         denoiser: UNet2DModel,
         scheduler: SchedulerMixin,
+        condition: ConditionEncoder | None = None,
         latents: Mapping[str, Tensor] | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> None:
@@ -71,12 +95,19 @@ class CTPLDMPipeline(DiffusionPipeline):
                 "networks and schedule alone do not say what their numbers mean; use from_pretrained(FOLDER) or "
                 "from_checkpoint(runs.read_checkpoint(PATH))"
             )
-        self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler)
+        self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler, condition=condition)
         self.latents = {name: tensor.float() for name, tensor in latents.items()}
         self.record = dict(record)
         self.spec = DataSpec.from_plain(self.record["spec"])
-        self.factor = 2 ** (len(autoencoder.config["block_out_channels"]) - 1)
+        self.unshuffle = unshuffled(self.record.get(AUTOENCODER, {}))
+        self.factor = image_factor(autoencoder.config, self.unshuffle)
         """Image pixels per latent pixel along each axis."""
+        sources = len(self.spec.source)
+        self._mean = SourceMean(sources, self.factor)
+        said = self.record.get(CONDITION) if condition is None else None
+        self._weightless = build_condition(said, sources, self.factor)
+        if isinstance(self._weightless, ConditionEncoder):
+            raise ValueError("condition is None; the record says that the model has a ConditionEncoder: give it")
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any], name: str = "the checkpoint") -> Self:
@@ -88,8 +119,8 @@ class CTPLDMPipeline(DiffusionPipeline):
         Raises:
             CheckpointError: an autoencoder alone, or incomplete.
         """
-        _require_denoiser(checkpoint, name)
-        return cls(**components(checkpoint, name), **_beside(checkpoint))
+        require_denoiser(checkpoint, name)
+        return cls(**components(checkpoint, name), **beside(checkpoint))
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], **kwargs: Any) -> Self:
@@ -103,10 +134,10 @@ class CTPLDMPipeline(DiffusionPipeline):
             CheckpointError: another folder, an autoencoder alone, or files that are missing, damaged or do not fit.
         """
         checkpoint = read_folder(Path(folder))
-        _require_denoiser(checkpoint, str(folder))
+        require_denoiser(checkpoint, str(folder))
         # diffusers would warn of what is faster with accelerate, which this package does not need.
         settings = {"low_cpu_mem_usage": is_accelerate_available(), **kwargs, "use_safetensors": True}
-        loaded: Self = super().from_pretrained(folder, **_beside(checkpoint), **settings)
+        loaded: Self = super().from_pretrained(folder, **beside(checkpoint), **settings)
         return loaded
 
     def save_pretrained(
@@ -133,12 +164,14 @@ class CTPLDMPipeline(DiffusionPipeline):
     def to_checkpoint(self) -> dict[str, Any]:
         """The way back from `from_checkpoint`: weights and record, as `runs.read_checkpoint` gives them."""
         parts = {AUTOENCODER: self.autoencoder, DENOISER: self.denoiser, SCHEDULER: self.scheduler}
-        state = {f"{PREFIXES[part]}{k}": v for part in PREFIXES for k, v in parts[part].state_dict().items()}
+        if self.condition is not None:
+            parts[CONDITION] = self.condition
+        state = {f"{PREFIXES[p]}{k}": v for p in PREFIXES if p in parts for k, v in parts[p].state_dict().items()}
         state |= {(MOMENTS | BRIDGE)[name]: tensor for name, tensor in self.latents.items()}
         configs = {name: plain_config(part) for name, part in parts.items()}
         # A folder's config says the real scale for other code; the checkpoint has that in its latents' moments.
         before = self.record.get(AUTOENCODER, {})
-        configs[AUTOENCODER] |= {key: before[key] for key in SCALE_SETTINGS if key in before}
+        configs[AUTOENCODER] |= {key: before[key] for key in NOT_IN_CONFIG if key in before}
         return {"state_dict": state, KEY: {**self.record, **configs}}
 
     def encode_source(self, values: Tensor) -> Tensor:
@@ -182,8 +215,8 @@ class CTPLDMPipeline(DiffusionPipeline):
         """
         source = self._prepared(source, brain, physical)
         steps = self._steps(num_inference_steps)
-        generators = self._generators(len(source), case, slice_index, generator)
-        condition = F.avg_pool2d(source, self.factor)
+        generators = given_generators(len(source), self.record["sampling"]["seed"], case, slice_index, generator)
+        condition = self._condition(source)
         sampling = self.record["sampling"]
         shape = (self.denoiser.config["out_channels"], *condition.shape[2:])
         noise = initial_noise(sampling["noise"], generators, sampling["seed"], shape, condition.device)
@@ -196,7 +229,7 @@ class CTPLDMPipeline(DiffusionPipeline):
                 return found
 
             latents = sample_latents(predict, self.scheduler, steps, noise, generators)
-        images = self._decode(latents + self._endpoint(condition))
+        images = self._decode(latents + self._endpoint(source))
         if brain is not None:
             images = images * brain.to(images)
         self.maybe_free_model_hooks()
@@ -244,52 +277,23 @@ class CTPLDMPipeline(DiffusionPipeline):
         build_scheduler(plain_config(self.scheduler), steps)
         return int(steps)
 
-    def _generators(
-        self,
-        size: int,
-        case: str | Sequence[str],
-        slice_index: Sequence[int] | Tensor | None,
-        generator: torch.Generator | list[torch.Generator] | None,
-    ) -> list[torch.Generator]:
-        """One for each slice."""
-        if generator is not None:
-            chosen = generator if isinstance(generator, list) else [generator] * size
-            if len(chosen) != size or any(g.device.type != "cpu" for g in chosen):
-                raise ValueError(f"generator: expected one, or {size} for as many slices, on the CPU: {chosen}")
-            return chosen
-        cases = [case] * size if isinstance(case, str) else list(case)
-        indices = [int(i) for i in (range(size) if slice_index is None else slice_index)]
-        if len(cases) != size or len(indices) != size:
-            raise ValueError(
-                f"case names {len(cases)} and slice_index {len(indices)} slices; expected {size}, one for each"
-            )
-        return slice_generators(self.record["sampling"]["seed"], cases, indices)
+    def _condition(self, source: Tensor) -> Tensor:
+        """(B, Cs, H, W) on the latents' grid, as the denoiser takes it."""
+        if self.condition is None:
+            return self._weightless(source)
+        encoded: Tensor = self.condition(source.to(self.condition.dtype))
+        return encoded
 
-    def _endpoint(self, condition: Tensor) -> Tensor:
+    def _endpoint(self, source: Tensor) -> Tensor:
         """The standardised latents where a bridge ends; 0 of diffusion, which ends in noise."""
         if "source_map" not in self.latents:
-            return condition.new_zeros(())
-        weight, shift = (self.latents[name].to(condition.device) for name in BRIDGE)
-        return F.conv2d(condition, weight, shift)
+            return source.new_zeros(())
+        weight, shift = (self.latents[name].to(source.device) for name in BRIDGE)
+        return F.conv2d(self._mean(source), weight, shift)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Standardised latents → images in physical units."""
         mean, std = (self.latents[name].to(latents.device) for name in MOMENTS)
         decoded = self.autoencoder.decode((latents * std + mean).to(self.autoencoder.dtype)).sample
-        return self.spec.decode_target(decoded.float().clamp(-1, 1))
-
-
-def _require_denoiser(checkpoint: Mapping[str, Any], name: str) -> None:
-    if checkpoint[KEY]["stage"] == AUTOENCODER:
-        raise CheckpointError(
-            f"{name} is an autoencoder alone (stage 1), which predicts nothing; init_from of stage 2 takes it"
-        )
-
-
-def _beside(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What a pipeline knows beside its components."""
-    state, record = checkpoint["state_dict"], checkpoint[KEY]
-    latents = {name: state[key] for name, key in (MOMENTS | BRIDGE).items() if key in state}
-    kept = ("version", "stage", "spec", AUTOENCODER, "sampling", "trained_on")
-    known = {key: record[key] for key in kept if key in record}
-    return {"latents": latents, "record": known}
+        images = F.pixel_shuffle(decoded, self.unshuffle)
+        return self.spec.decode_target(images.float().clamp(-1, 1))

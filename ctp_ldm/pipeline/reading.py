@@ -13,15 +13,17 @@ from ctp_ldm.pipeline.layout import (
     AUTOENCODER,
     BRIDGE,
     CLASSES,
+    CONDITION,
     INDEX,
     LATENTS,
     MOMENTS,
+    NOT_IN_CONFIG,
+    OWN_SETTINGS,
     PIPELINE,
     PREFIXES,
     RECORD,
     SCHEDULER,
     STAGES,
-    UNSCALED,
 )
 from ctp_ldm.pipeline.parts import require_weights, skeletons
 from ctp_ldm.pipeline.weights import read_json, read_tensors, read_weights
@@ -52,11 +54,13 @@ def read_folder(path: str | Path) -> dict[str, Any]:
     folder = Path(path)
     content = _record(folder)
     stage = content["stage"]
-    configs = _collect(folder, {part: partial(_config, folder, part) for part in STAGES[stage]})
+    index = read_json(folder / INDEX) if stage != AUTOENCODER else {}
+    names = [*STAGES[stage], *([CONDITION] if index.get(CONDITION) else [])]
+    configs = _collect(folder, {part: partial(_config, folder, part) for part in names})
     if stage != AUTOENCODER:
-        _require_index(folder, configs)
-    record = {key: value for key, value in content.items() if key not in (*TRAINED, "notice", UNSCALED)}
-    configs[AUTOENCODER] = configs[AUTOENCODER] | content.get(UNSCALED, {})
+        _require_index(folder, index, configs)
+    record = {key: value for key, value in content.items() if key not in (*TRAINED, "notice", OWN_SETTINGS)}
+    configs[AUTOENCODER] = configs[AUTOENCODER] | content.get(OWN_SETTINGS, {})
     bare = {part: {k: v for k, v in config.items() if k not in FROM_DATA} for part, config in configs.items()}
     try:
         parts = skeletons({**record, **bare})
@@ -64,9 +68,10 @@ def read_folder(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}: {error}") from error
     _require_channels(folder, configs, parts)
     state = _weights(folder, configs)
-    require_weights(state, parts, str(folder))
+    require_weights(state, parts, record, str(folder))
     sampling = {"sampling": record.pop("sampling")} if "sampling" in record else {}
     described = {part: plain_config(component) for part, component in parts.items()}
+    described[AUTOENCODER] |= {key: bare[AUTOENCODER][key] for key in NOT_IN_CONFIG if key in bare[AUTOENCODER]}
     trained = {key: content[key] for key in TRAINED if key in content}
     return {"state_dict": state, KEY: {**record, **described, **sampling}, **trained}
 
@@ -84,8 +89,8 @@ def _record(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / RECORD} does not say {', '.join(missing)}; write the folder anew")
     if content["stage"] not in STAGES:
         raise CheckpointError(f"{folder / RECORD}: stage is {content['stage']!r}; expected one of {list(STAGES)}")
-    if not isinstance(content.get(UNSCALED, {}), dict):
-        raise CheckpointError(f"{folder / RECORD}: {UNSCALED} is no object; write the folder anew")
+    if not isinstance(content.get(OWN_SETTINGS, {}), dict):
+        raise CheckpointError(f"{folder / RECORD}: {OWN_SETTINGS} is no object; write the folder anew")
     try:
         DataSpec.from_plain(content["spec"], str(folder / RECORD))
     except SpecMismatch as error:
@@ -137,8 +142,7 @@ def _weights(folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> dict[str
     return state | {known.get(name, f"{LATENTS}: {name}"): t for name, t in tensors.get(LATENTS, {}).items()}
 
 
-def _require_index(folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> None:
-    index = read_json(folder / INDEX)
+def _require_index(folder: Path, index: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> None:
     faults = []
     if index.get("_class_name") != PIPELINE:
         faults.append(f"_class_name is {index.get('_class_name')}; expected {PIPELINE}")

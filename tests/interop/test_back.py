@@ -329,6 +329,16 @@ def test_what_their_config_has_to_say(ours: str, theirs: str) -> None:
             ["rescale_betas_zero_snr"],
             id="zero terminal SNR that diffusers rounds up",
         ),
+        pytest.param(
+            {"condition": {"_class_name": "SpaceToDepth"}},
+            ["condition is SpaceToDepth; their layout has a place for the source's mean", "diffusers folder"],
+            id="another condition",
+        ),
+        pytest.param(
+            {"condition": {"_class_name": "SpaceToDepth"}, "autoencoder": {**KL, "unshuffle": 2}},
+            ["condition is SpaceToDepth", "autoencoder.unshuffle is 2", "diffusers folder"],
+            id="pixel-unshuffle as well",
+        ),
         pytest.param({"deviation": UNEQUAL}, ["0.5, 2, 3", "AutoencoderKL", "diffusers folder"], id="codebook"),
         pytest.param({"deviation": torch.nan}, ["train it first"], id="untrained"),
         pytest.param(
@@ -343,6 +353,12 @@ def test_what_their_code_could_not_sample(changes: dict[str, Any], complaints: l
         compvis_model(saved(latent_model(**changes)), "some/x.ckpt")
     for complaint in [*complaints, "some/x.ckpt"]:
         assert complaint in str(refusal.value)
+
+
+def test_an_autoencoder_alone_behind_a_pixel_unshuffle_is_refused_too() -> None:
+    module = AutoencoderModule(spec().to_plain(), {**VQ, "unshuffle": 2})
+    with pytest.raises(CheckpointError, match=r"x\.ckpt cannot be written in CompVis' layout: .*unshuffle is 2"):
+        compvis_model(saved(module), "x.ckpt")
 
 
 def test_a_checkpoint_that_does_not_say_what_it_is() -> None:

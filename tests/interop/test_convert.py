@@ -51,7 +51,7 @@ def test_an_imported_model_predicts_what_the_published_one_does(published: Path,
         noise = module.predict_output(
             vectors["noisy_latents"],
             vectors["timesteps"],
-            module.condition({"source": vectors["ctp"]}),  # type: ignore[typeddict-item]
+            module.condition(vectors["ctp"]),
         )
     for found, expected in ((latents, vectors["latents"]), (noise, vectors["predicted_noise"])):
         assert (found - expected).abs().max() < 1e-4 * expected.abs().max()

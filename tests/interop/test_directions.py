@@ -9,7 +9,7 @@ import torch
 import yaml
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
 from running import GRID, SMALL, Command
-from samples import DENOISER, KL, autoencoder, diffusion, random_batch
+from samples import BEHIND_UNSHUFFLE, DENOISER, ENCODER, KL, SPACE_TO_DEPTH, autoencoder, diffusion, random_batch
 from torch import Tensor
 
 from ctp_ldm.interop import CompVisModel, read_compvis, write_compvis
@@ -93,6 +93,44 @@ def test_a_stage_of_ours_to_a_folder_and_back(command: Command, tmp_path: Path, 
     with torch.no_grad():
         expected = diffusion().eval().predict_step(random_batch(), 0)["image"]
         assert torch.equal(module.predict_step(random_batch(), 0)["image"], expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"condition": ENCODER},
+        {"condition": SPACE_TO_DEPTH},
+        {"config": BEHIND_UNSHUFFLE[0], "condition": ENCODER},
+    ],
+    ids=["encoder", "space to depth", "encoder and pixel-unshuffle"],
+)
+def test_condition_and_pixel_unshuffle_go_with_the_model(
+    settings: dict[str, Any], command: Command, tmp_path: Path
+) -> None:
+    """To a folder, whose other parts are diffusers' own, to stages, to the same images; not to CompVis'."""
+    module = diffusion(**settings).eval()
+    checkpoint, batch = saved(module, tmp_path / "mine.ckpt"), random_batch()
+    with torch.no_grad():
+        expected = module.predict_step(batch, 0)["image"]
+    command("convert", "mine.ckpt", "folder")
+    networks = {path.parent.name for path in Path("folder").glob("*/*.safetensors")}
+    assert networks == {"autoencoder", "denoiser"} | (
+        {"condition"} if "condition.blocks.0.weight" in checkpoint["state_dict"] else set()
+    )
+    pipeline = CTPLDMPipeline.from_pretrained("folder")
+    given = (batch["brain"], batch["case"], batch["slice_index"])
+    assert torch.equal(pipeline(batch["source"], *given, physical=False).images, expected)
+    command("convert", "folder", "stages", "--to", "stages")
+    back = read_checkpoint(Path("stages/diffusion.ckpt"))
+    assert_same_tensors(back["state_dict"], checkpoint["state_dict"])
+    assert back["ctp_ldm"] == checkpoint["ctp_ldm"]
+    arguments = yaml.safe_load(Path("stages/model.yaml").read_text())["model"]["init_args"]
+    again = LatentDiffusionModule(back["ctp_ldm"]["spec"], **arguments).eval()
+    again.init_from("folder")
+    with torch.no_grad():
+        assert torch.equal(again.predict_step(batch, 0)["image"], expected)
+    with pytest.raises(CheckpointError, match="cannot be written in CompVis' layout: its condition is"):
+        command("convert", "folder", "theirs.ckpt", "--to=compvis")
 
 
 def test_an_autoencoder_of_ours(command: Command, tmp_path: Path, capsys: Capture) -> None:

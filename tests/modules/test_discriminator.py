@@ -89,10 +89,18 @@ def test_the_terms_are_the_hinge_of_the_real_image_and_its_reconstruction(batch:
 
 
 @pytest.mark.parametrize("weight", [0.2, 3.0])
-def test_at_the_last_layer_the_adversarial_gradient_is_a_fixed_part_of_that_of_l1(weight: float, batch: Sample) -> None:
-    model = module(adversarial_weight=weight)
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"config": {**VQ, "unshuffle": 2}}, {"image_weight": 0.1, "brain_weight": 1.0, "lesion_weight": 0.3}],
+    ids=["picture", "behind a pixel-unshuffle", "picture, brain and lesion"],
+)
+def test_at_the_last_layer_the_adversarial_gradient_is_a_fixed_part_of_that_of_l1(
+    more: dict[str, Any], weight: float, batch: Sample
+) -> None:
+    model = module(adversarial_weight=weight, **more)
     terms, layer = model.loss(batch), model.autoencoder.net.decoder.conv_out.weight
-    norms = [torch.autograd.grad(terms[name], layer, retain_graph=True)[0].norm() for name in ("adversarial", "l1")]
+    l1 = torch.stack([value for name, value in terms.items() if name.startswith("l1")]).sum()
+    norms = [torch.autograd.grad(of, layer, retain_graph=True)[0].norm() for of in (terms["adversarial"], l1)]
     assert float(norms[0] / norms[1]) == pytest.approx(weight, rel=1e-2)  # 10⁻⁴ is added to the divisor
 
 

@@ -91,7 +91,7 @@ def test_one_step_regression_is_a_plain_regression(batch: Sample) -> None:
     module = diffusion(**FAMILIES["regression"]).eval()
     zeros, last = torch.zeros(4, 3, 8, 12), torch.full((4,), 999)
     with torch.no_grad():
-        output = module.predict_output(zeros, last, module.condition(batch))
+        output = module.predict_output(zeros, last, module.condition(batch["source"]))
         expected = ((output - module.encode(batch["target"])) ** 2).mean()
         torch.testing.assert_close(module.loss(batch)["latent"], expected)
         torch.testing.assert_close(module.synthesise(batch), module.decode(output))
@@ -111,8 +111,8 @@ def test_a_bridge_ends_in_the_linear_map_of_the_source(batch: Sample) -> None:
     """The residual of the training data is no larger than the latents themselves, and uncorrelated with the source."""
     module = diffusion(scheduler=BRIDGE)
     module.estimate_latent_scale([batch])
-    condition = module.condition(batch)
-    residual = module.encode(batch["target"]) - module.endpoint(condition)
+    condition = module.condition(batch["source"])
+    residual = module.encode(batch["target"]) - module.endpoint(batch["source"])
     assert 0 < residual.var() <= module.encode(batch["target"]).var()
     flat = residual.transpose(0, 1).flatten(1) @ condition.transpose(0, 1).flatten(1).T
     torch.testing.assert_close(flat / residual[0, 0].numel(), torch.zeros(3, 3), atol=1e-4, rtol=0)
@@ -124,7 +124,7 @@ def test_a_bridge_with_an_untrained_network_that_says_nothing_gives_the_map_itse
     torch.nn.init.zeros_(module.denoiser.conv_out.bias)
     with torch.no_grad():
         image = module.synthesise(batch)
-        torch.testing.assert_close(image, module.decode(module.endpoint(module.condition(batch))))
+        torch.testing.assert_close(image, module.decode(module.endpoint(batch["source"])))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 10])

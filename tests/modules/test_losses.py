@@ -65,6 +65,60 @@ def test_the_autoencoder_is_trained_on_weighted_l1_and_a_weighted_regulariser(ba
     torch.testing.assert_close(loss["regulariser"], 0.2 * regulariser)
 
 
+@BOTH
+def test_by_default_the_autoencoder_learns_the_whole_picture_as_ever(config: Any, batch: Sample) -> None:
+    module = autoencoder(config, channel_weights={"dwi": 1.0, "adc": 3.0})
+    torch.manual_seed(0)
+    reconstruction, _ = module.autoencoder.reconstruct(batch["target"])
+    expected = ((reconstruction - batch["target"]).abs() * module.channel_factors).mean()
+    torch.manual_seed(0)
+    terms = module.loss(batch)
+    assert list(terms) == ["l1", "regulariser"]
+    assert torch.equal(terms["l1"], expected)
+
+
+def test_the_autoencoder_weighs_picture_brain_and_lesion(batch: Sample) -> None:
+    weights = {"image_weight": 0.1, "brain_weight": 1.0, "lesion_weight": 0.3}
+    module = autoencoder(VQ, channel_weights={"dwi": 1.0, "adc": 3.0}, **weights)
+    reconstruction = module.autoencoder.reconstruct(batch["target"])[0]
+    error = ((reconstruction - batch["target"]).abs() * torch.tensor([0.5, 1.5]).view(1, 2, 1, 1)).mean(dim=1)
+    inside, lesion = (batch[name][:, 0] > 0 for name in ("brain", "lesion"))  # type: ignore[literal-required]
+    terms = module.loss(batch)
+    torch.testing.assert_close(terms["l1"], 0.1 * error.mean())
+    torch.testing.assert_close(terms["l1_brain"], error[inside].mean())
+    torch.testing.assert_close(terms["l1_lesion"], 0.3 * error[inside & lesion].mean())
+
+
+def test_the_autoencoders_lesion_term_is_0_without_lesion_and_refused_without_mask() -> None:
+    module, batch = autoencoder(lesion_weight=0.3), random_batch(lesion=False)
+    assert module.loss(batch)["l1_lesion"] == 0
+    del batch["lesion"]
+    with pytest.raises(ValueError, match=r"'l1_lesion' needs lesion masks, .* set needs_lesion in the DataModule"):
+        module.loss(batch)
+    assert autoencoder().loss(batch)["l1"] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lesion_weight": -1.0}, r"lesion_weight is -1\.0; expected at least 0"),
+        ({"brain_weight": float("nan")}, "brain_weight is nan; expected at least 0"),
+        ({"image_weight": 0.0}, "image_weight, brain_weight, lesion_weight are all 0"),
+        ({"config": VQ, "initial_log_variance": -5.0}, "with VQModel; expected AutoencoderKL"),
+        ({"config": {**KL, "unshuffle": 3}}, r"data\.size \[16, 24\] is not divisible by 6"),
+    ],
+)
+def test_weights_and_sizes_without_meaning_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        autoencoder(**settings)
+
+
+def test_a_new_kl_autoencoder_can_start_with_little_noise(batch: Sample) -> None:
+    module = autoencoder(initial_log_variance=-5.0)
+    moments = module.autoencoder.net.encode(batch["target"]).latent_dist
+    assert moments.logvar.mean().item() == pytest.approx(-5, abs=1)
+
+
 def test_the_codebook_is_trained(batch: Sample) -> None:
     module = autoencoder(VQ)
     total(module, batch).backward()

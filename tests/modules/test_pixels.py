@@ -43,7 +43,7 @@ def test_it_is_trained_without_a_base_on_standardised_images(
     torch.testing.assert_close(module.latent_mean, mean)
     torch.testing.assert_close(module.latent_std, deviation)
     torch.testing.assert_close(module.encode(batch["target"]), (batch["target"] - mean) / deviation)
-    assert torch.equal(module.condition(batch), batch["source"])
+    assert torch.equal(module.condition(batch["source"]), batch["source"])
     with torch.no_grad():
         image = module.predict_step(batch, 0)["image"]
     assert image.shape == batch["target"].shape

@@ -59,7 +59,7 @@ def test_decoding_undoes_the_standardisation(config: dict[str, Any], batch: Samp
 
 def test_the_condition_is_the_mean_of_the_source_over_each_latent_pixel(batch: Sample) -> None:
     expected = batch["source"].reshape(4, 3, 8, 2, 12, 2).mean(dim=(3, 5))
-    torch.testing.assert_close(diffusion().condition(batch), expected)
+    torch.testing.assert_close(diffusion().condition(batch["source"]), expected)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_sampling_is_ddim_without_noise(steps: int, kind: str, batch: Sample) ->
     """Song et al. 2021 with η = 0, from the last timestep down in equal strides."""
     module = diffusion(scheduler={**SCHEDULER, "prediction_type": kind}, steps=steps).eval()
     alphas = np.append(zero_snr_alphas(), 1.0)  # index −1: clean
-    condition = module.condition(batch)
+    condition = module.condition(batch["source"])
     latents = first_noise(batch)
     stride = 1000 // steps
     for t in range(999, -1, -stride):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from samples import KL, PIXELS, SIZE, VQ
 
-from ctp_ldm.networks import ConfigError, ImageAutoencoder, plain_config
+from ctp_ldm.networks import ConfigError, ImageAutoencoder
 
 BOTH = pytest.mark.parametrize("config", [VQ, KL], ids=["VQ", "KL"])
 
@@ -119,11 +119,61 @@ def test_in_pixel_space_an_image_is_its_own_latents(images: torch.Tensor) -> Non
     assert not net.state_dict()
 
 
-@pytest.mark.parametrize("config", [VQ, KL, PIXELS], ids=["VQ", "KL", "pixels"])
+@BOTH
+def test_behind_a_pixel_unshuffle_pixels_are_channels(config: dict[str, Any], images: torch.Tensor) -> None:
+    """Channel 4c + 2i + j of the network's input is pixel (i, j) of each 2 × 2 of the image's channel c."""
+    net = build({**config, "unshuffle": 2})
+    assert (net.factor, net.latent_channels) == (4, 3)
+    corners = [images[:, c : c + 1, i::2, j::2] for c in range(2) for i in range(2) for j in range(2)]
+    inside = torch.cat(corners, dim=1)
+    encoded = net.net.encode(inside)
+    latents = net.encode(images)
+    assert torch.equal(latents, encoded.latents if config is VQ else encoded.latent_dist.mode())
+    assert latents.shape == (2, 3, SIZE[0] // 4, SIZE[1] // 4)
+    decoded, output = net.decode(latents), net.net.decode(latents).sample
+    assert decoded.shape == images.shape
+    for channel in range(8):
+        c, i, j = channel // 4, channel // 2 % 2, channel % 2
+        assert torch.equal(decoded[:, c, i::2, j::2], output[:, channel])
+    reconstruction, _ = net.reconstruct(images)
+    assert reconstruction.shape == images.shape
+
+
+@BOTH
+def test_the_last_layer_is_that_of_the_decoder_before_pixels_are_put_back(
+    config: dict[str, Any], images: torch.Tensor
+) -> None:
+    net = build({**config, "unshuffle": 2})
+    assert net.last_layer.shape == (8, 8, 3, 3)
+    (gradient,) = torch.autograd.grad(net.reconstruct(images)[0].square().mean(), net.last_layer)
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True, None])
+def test_an_unshuffle_that_is_no_number_of_pixels_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"autoencoder\.unshuffle is .*; expected a whole number of pixels"):
+        build({**KL, "unshuffle": value})
+
+
+@pytest.mark.parametrize("more", [{}, {"use_quant_conv": False}])
+def test_the_log_variance_can_start_low(more: dict[str, Any], images: torch.Tensor) -> None:
+    net, usual = build({**KL, **more}), build({**KL, **more})
+    net.start_at_log_variance(-5.0)
+    found, expected = (one.net.encode(images).latent_dist for one in (net, usual))
+    assert torch.equal(found.mean, expected.mean)
+    assert found.logvar.mean().item() == pytest.approx(-5, abs=1)
+    with pytest.raises(ConfigError, match=r"initial_log_variance is -5\.0 with VQModel; expected AutoencoderKL"):
+        build(VQ).start_at_log_variance(-5.0)
+
+
+@pytest.mark.parametrize(
+    "config", [VQ, KL, {**KL, "unshuffle": 2}, PIXELS], ids=["VQ", "KL", "KL behind unshuffle", "pixels"]
+)
 def test_what_it_says_of_itself_builds_it_again(config: dict[str, Any]) -> None:
-    said = plain_config(build(config).net)
+    said = build(config).describe()
     assert config.items() <= said.items()
-    assert plain_config(build(said).net) == said
+    assert build(said).describe() == said
+    assert ("unshuffle" in said) == ("unshuffle" in config)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +181,7 @@ def test_what_it_says_of_itself_builds_it_again(config: dict[str, Any]) -> None:
     [
         ({"latent_chanels": 3}, r"autoencoder\.latent_chanels is not an argument of PixelSpace"),
         ({"in_channels": 2}, r"autoencoder\.in_channels follows from the data \(2\)"),
+        ({"unshuffle": 2}, r"autoencoder\.unshuffle is not an argument of PixelSpace"),
     ],
 )
 def test_pixel_space_knows_no_settings(more: dict[str, Any], message: str) -> None:

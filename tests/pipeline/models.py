@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from samples import KL, SCHEDULER, VQ, diffusion
+from samples import BEHIND_UNSHUFFLE, ENCODER, KL, SCHEDULER, SPACE_TO_DEPTH, VQ, diffusion
 
 from ctp_ldm.modules import LatentDiffusionModule, TranslationModule
 
@@ -19,6 +19,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "scheduler": {**SCHEDULER, "prediction_type": "sample"},
     },
     "KL, one noise": {"config": KL, "noise": "fixed", "sampling_seed": 7},
+    "KL, space to depth": {"config": KL, "condition": SPACE_TO_DEPTH},
+    "VQ, encoder": {"config": VQ, "condition": ENCODER},
+    "KL, bridge, encoder": {
+        "config": KL,
+        "steps": 3,
+        "scheduler": {"_class_name": "BrownianBridgeScheduler"},
+        "condition": ENCODER,
+    },
+    "KL behind unshuffle, encoder": {"config": BEHIND_UNSHUFFLE[0], "condition": ENCODER},
+    "VQ behind unshuffle": {"config": BEHIND_UNSHUFFLE[1]},
 }
 
 

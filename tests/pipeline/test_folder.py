@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
-from samples import KL, SPEC, VQ, autoencoder, posttrain
+from samples import BEHIND_UNSHUFFLE, KL, SPACE_TO_DEPTH, SPEC, VQ, autoencoder, posttrain
 from torch import nn
 
 from ctp_ldm.losses import RegionError
@@ -51,7 +51,7 @@ def test_the_way_there_and_back_changes_nothing(family: str, tmp_path: Path) -> 
     assert_same(read_folder(tmp_path / "folder"), checkpoint)
 
 
-@pytest.mark.parametrize("config", [KL, VQ])
+@pytest.mark.parametrize("config", [KL, VQ, *BEHIND_UNSHUFFLE])
 def test_an_autoencoder_alone(config: dict[str, Any], tmp_path: Path) -> None:
     checkpoint = saved(autoencoder(config))
     write_folder(checkpoint, tmp_path / "folder")
@@ -94,6 +94,29 @@ def test_every_part_is_diffusers_own(tmp_path: Path) -> None:
     scheduler = DDIMScheduler.from_pretrained(tmp_path / "folder" / "scheduler")
     assert torch.equal(scheduler.alphas_cumprod, module.scheduler.alphas_cumprod)
     assert not list((tmp_path / "folder").rglob("*.bin"))
+
+
+def test_what_diffusers_does_not_know_is_beside_its_parts(tmp_path: Path) -> None:
+    """The autoencoder behind a pixel-unshuffle is its own class, of four times as many channels."""
+    module = model("KL behind unshuffle, encoder")
+    write_folder(saved(module), tmp_path / "encoder")
+    config, record, index = (
+        json.loads((tmp_path / "encoder" / name).read_text())
+        for name in ("autoencoder/config.json", "ctp_ldm.json", "model_index.json")
+    )
+    assert (config["in_channels"], "unshuffle" in config) == (8, False)
+    loaded = AutoencoderKL.from_pretrained(tmp_path / "encoder" / "autoencoder")
+    images = torch.zeros(1, 2, 8, 8)
+    inside = nn.functional.pixel_unshuffle(images, 2)
+    assert torch.equal(loaded.encode(inside).latent_dist.mode(), module.autoencoder.encode(images))
+    assert record["autoencoder_settings"]["unshuffle"] == 2
+    assert index["condition"] == ["ctp_ldm.networks.condition", "ConditionEncoder"]
+    write_folder(saved(model("KL, space to depth")), tmp_path / "space")
+    assert json.loads((tmp_path / "space" / "ctp_ldm.json").read_text())["condition"] == SPACE_TO_DEPTH
+    write_folder(saved(model("KL, DDIM")), tmp_path / "mean")
+    assert "condition" not in json.loads((tmp_path / "mean" / "ctp_ldm.json").read_text())
+    for name in ("space", "mean"):
+        assert not (tmp_path / name / "condition").exists()
 
 
 @pytest.mark.parametrize(
@@ -282,6 +305,33 @@ def test_a_folder_that_does_not_fit_together_is_refused(damage: Damage, complain
         with pytest.raises(CheckpointError, match=complaint) as refusal:
             read(folder)
         assert str(folder) in str(refusal.value)
+
+
+def test_an_autoencoder_whose_unshuffle_was_forgotten_is_refused(tmp_path: Path) -> None:
+    write_folder(saved(autoencoder(BEHIND_UNSHUFFLE[0])), tmp_path / "folder")
+    edited("ctp_ldm.json", autoencoder_settings=None)(tmp_path / "folder")
+    with pytest.raises(
+        CheckpointError, match=r"autoencoder\.in_channels is 8; the channels in ctp_ldm\.json make it 2"
+    ):
+        read_folder(tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda f: (f / "condition" / WEIGHTS).unlink(), f"condition has no {WEIGHTS}; found"),
+        (lambda f: shutil.rmtree(f / "condition"), "condition/config.json cannot be read as JSON"),
+        (edited("model_index.json", condition=None), "denoiser.in_channels is 11; the channels .* make it 6"),
+        (edited("condition/config.json", in_channels=4), "condition.in_channels is 4; the channels .* make it 3"),
+        (edited("condition/config.json", block_out_channels=[8, 8]), "makes the source 4 times smaller; expected"),
+    ],
+)
+def test_a_condition_that_does_not_fit_is_refused(damage: Damage, complaint: str, tmp_path: Path) -> None:
+    write_folder(saved(model("KL behind unshuffle, encoder")), tmp_path / "folder")
+    damage(tmp_path / "folder")
+    for read in (read_folder, CTPLDMPipeline.from_pretrained):
+        with pytest.raises(CheckpointError, match=complaint):
+            read(tmp_path / "folder")
 
 
 def test_all_missing_files_are_told_at_once(folder: Path) -> None:

@@ -154,9 +154,10 @@ def test_another_sampler_of_the_same_schedule(tmp_path: Path) -> None:
         run(made, batch)
 
 
-def test_half_precision_is_close() -> None:
+@pytest.mark.parametrize("family", ["KL, DDIM", "KL, space to depth", "KL behind unshuffle, encoder"])
+def test_half_precision_is_close(family: str) -> None:
     batch = random_batch()
-    error = run(pipeline().to(torch.bfloat16), batch) - run(pipeline(), batch)
+    error = run(pipeline(family).to(torch.bfloat16), batch) - run(pipeline(family), batch)
     spans = torch.tensor([channel.scaling.span for channel in SPEC.target])
     assert error.dtype == torch.float32
     assert (error.abs().mean(dim=(0, 2, 3)) < 0.02 * spans).all()
@@ -185,5 +186,9 @@ def test_parts_alone_are_no_pipeline(tmp_path: Path) -> None:
     made = pipeline()
     with pytest.raises(ValueError, match="use from_pretrained"):
         CTPLDMPipeline(**made.components)
+    made = pipeline("VQ, encoder")
+    parts = {**made.components, "condition": None}
+    with pytest.raises(ValueError, match="condition is None; the record says that the model has a ConditionEncoder"):
+        CTPLDMPipeline(**parts, latents=made.latents, record=made.record)
     with pytest.raises(ValueError, match="push_to_hub"):
         made.save_pretrained(tmp_path / "folder", push_to_hub=True)
