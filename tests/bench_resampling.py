@@ -179,11 +179,12 @@ def main() -> None:
     for _ in tqdm(work, total=options.patients, unit="patient"):
         pass
     found = {way: dice(folder, options.patients, way) for way in WAYS}
-    rows = {}
     for way, values in found.items():
         mean, gain = bootstrap_mean(values), bootstrap_mean(values - found["before"])
-        rows[way] = {"dice": mean, "gain": gain}
-        print(f"{way:10} Dice {mean}, over before {gain}")
+        print(
+            f"{way:10} Dice {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}], over before {gain.mean:+.3f} "
+            f"[{gain.low:+.3f}, {gain.high:+.3f}]"
+        )
     (folder / "dice.json").write_text(json.dumps({w: list(map(float, v)) for w, v in found.items()}, indent=1))
 
 
