@@ -30,7 +30,7 @@ STAGES = [
 
 
 def demo(cases: int = 40, seed: int = 0) -> None:
-    """Run the whole system on simulated patients, on two CPU cores, in about six minutes.
+    """Run the whole system on simulated patients, on two CPU cores, in about seven minutes.
 
     Everything lies under runs/demo; an interrupted demo goes on where it was.
 
