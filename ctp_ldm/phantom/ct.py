@@ -48,7 +48,7 @@ def water_uptake(patient: Patient, lesion: Lesion) -> Float:
     nothing in the CT has the infarct's outline.
     """
     hours = max(0.0, patient.onset_minutes / 60 - 0.5)
-    # Penumbra swells a little too (0 to -1 HU).
+    # Penumbra swells a little too (median 0.6 HU).
     ischaemia = (0.3 + 0.7 * lesion.core_at_ct) * (1 - lesion.occluded_flow) ** 2
     return MOST_WATER_PERCENT * (1 - np.exp(-hours / 3)) * patient.grid.smooth(ischaemia, OEDEMA_SPREAD_MM)
 
