@@ -24,7 +24,10 @@ from ctp_ldm.processes import from_all_processes
 from ctp_ldm.runs import write_text
 from ctp_ldm.sample import Sample, Synthesis
 
-VALIDATED = ("dice", "dice_real", "hallucinated_ml", "absolute_volume_error_ml", "detected")
+VALIDATED = (
+    *("dice", "lesion_dice", "dice_real", "detected", "detected_10ml"),
+    *("hallucinated_ml", "absolute_volume_error_ml"),
+)
 Rows = dict[str, dict[str, float]]
 
 

@@ -34,6 +34,7 @@ CHANNEL_UNIT = "{unit}"
 # Pattern → metric. "{channel}" stands for a target's name, a unit of "{unit}" for that target's.
 METRICS: dict[str, Metric] = {
     "dice": Metric("Dice", better="higher", decimals=3, primary=True),
+    "lesion_dice": Metric("Dice in patients with lesion", better="higher", decimals=3),
     "hallucinated_ml": Metric("Hallucinated volume", "mL", "lower", primary=True),
     "hallucinated_free_ml": Metric("Hallucinated in lesion-free patients", "mL", "lower"),
     "hallucinated_rim_ml": Metric("Hallucinated in the 10 mm rim", "mL", "lower"),
@@ -49,7 +50,9 @@ METRICS: dict[str, Metric] = {
     "lesion_f1": Metric("Lesion-wise F1 (IoU ≥ 0.5)", better="higher", decimals=3),
     "lesion_f1_overlap": Metric("Lesion-wise F1 (any overlap)", better="higher", decimals=3),
     "lesion_count_difference": Metric("Lesion-count difference", better="lower"),
-    "detected": Metric("Detected", better="higher"),
+    "found_share": Metric("Share of the lesion's volume found", better="higher"),
+    "detected": Metric("Detected (20 % of the volume)", better="higher"),
+    "detected_10ml": Metric("Detected, lesions of at least 10 mL", better="higher"),
     "decision_25": Metric("Same side of 25 mL", better="higher"),
     "decision_70": Metric("Same side of 70 mL", better="higher"),
     "brain_mae_{channel}": Metric("MAE in the brain", CHANNEL_UNIT, "lower"),

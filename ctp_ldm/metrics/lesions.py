@@ -12,6 +12,9 @@ from ctp_ldm.metrics.regions import components, mirrored, rim
 # Treatment trials and guidelines select patients by core volume below or above these (mL).
 DECISION_VOLUMES = (25, 70)
 SAME_LESION = 0.5
+DETECTED_SHARE = 0.2
+"""Of a lesion's volume: a voxel that both masks happen to share detects nothing."""
+LARGE_ML = 10.0
 
 
 def lesion_metrics(
@@ -24,6 +27,7 @@ def lesion_metrics(
     """Overlap, volumes, lesions one by one, and where lesion was invented. NaN: not defined for this patient.
 
         dice                        2|F ∩ R| / (|F| + |R|); both empty 1, one empty 0
+        lesion_dice                 the same; NaN where the reference is empty
         hd95_mm                     the larger of the two 95th percentiles of distances from surface to surface, which
                                     are the voxels that erosion takes away (MONAI); NaN where either mask is empty
         reference_ml, found_ml      volumes
@@ -35,7 +39,10 @@ def lesion_metrics(
         lesion_f1_overlap           the forgiving kind of ISLES'22: a reference component that shares a voxel with
                                     `found` is a true positive, a found one that shares none a false positive
         lesion_count_difference     |number found − number in the reference| (ISLES'24)
-        detected                    1 where found and reference share a voxel, else 0; NaN where the reference is empty
+        found_share                 |F ∩ R| / |R|; NaN where the reference is empty
+        detected                    1 where at least 20 % of the reference's volume is found, else 0; NaN where it is
+                                    empty
+        detected_10ml               the same; NaN where the reference has less than 10 mL
         hallucinated_ml             found outside the reference, anywhere
         hallucinated_free_ml        all that is found where the reference is empty; NaN for other patients
         hallucinated_rim_ml         found within 10 mm of the reference, outside it; NaN where the reference is empty
@@ -66,15 +73,21 @@ def lesion_metrics(
         return float(mask.sum()) * voxel_ml if defined else math.nan
 
     found_ml, reference_ml = volume(found), volume(reference)
+    share = float((found & reference).sum() / reference.sum()) if any_reference else math.nan
+    detected = float(share >= DETECTED_SHARE) if any_reference else math.nan
+    overlap = dice(found, reference)
     return {
-        "dice": dice(found, reference),
+        "dice": overlap,
+        "lesion_dice": overlap if any_reference else math.nan,
         "hd95_mm": _hd95(found, reference, spacing),
         "reference_ml": reference_ml,
         "found_ml": found_ml,
         "volume_error_ml": found_ml - reference_ml,
         "absolute_volume_error_ml": abs(found_ml - reference_ml),
         **_one_by_one(found, reference),
-        "detected": float((found & reference).any()) if any_reference else math.nan,
+        "found_share": share,
+        "detected": detected,
+        "detected_10ml": detected if reference_ml >= LARGE_ML else math.nan,
         "hallucinated_ml": volume(outside),
         "hallucinated_free_ml": volume(found, not any_reference),
         "hallucinated_rim_ml": volume(outside & rim(reference, spacing), any_reference),

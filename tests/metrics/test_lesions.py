@@ -15,6 +15,10 @@ from metrics.brains import BRAIN, LESION, SPACING, ellipsoid
 
 Box = tuple[slice, slice, slice]
 NOTHING = np.zeros_like(BRAIN)
+UNDEFINED_WITHOUT_LESION = {
+    *("lesion_dice", "hd95_mm", "found_share", "detected", "detected_10ml"),
+    *("hallucinated_rim_ml", "hallucinated_mirror_ml"),
+}
 VOXEL_ML = 0.03
 
 
@@ -75,6 +79,18 @@ def test_volumes_are_in_ml() -> None:
     row = measure(boxes(box(0, 0, 0, (2, 5, 5))), boxes(box(0, 0, 0, (4, 5, 5))), (5.0, 2.0, 2.0))
     assert (row["found_ml"], row["reference_ml"]) == pytest.approx((1.0, 2.0))
     assert (row["volume_error_ml"], row["absolute_volume_error_ml"]) == pytest.approx((-1.0, 1.0))
+
+
+@pytest.mark.parametrize(("found_voxels", "share", "detected"), [(0, 0.0, 0), (9, 0.18, 0), (10, 0.2, 1), (50, 1.0, 1)])
+def test_a_lesion_is_detected_by_a_fifth_of_its_volume(found_voxels: int, share: float, detected: int) -> None:
+    """50 voxels, of 0.1 or 0.2 mL: below and at the 10 mL from which large lesions are counted."""
+    reference, found = boxes(box(0, 0, 0, (2, 5, 5))), boxes(box(0, 8, 8, (1, 2, 2)))
+    found[np.unravel_index(np.flatnonzero(reference)[:found_voxels], found.shape)] = True
+    small, large = (measure(found, reference, (mm, 5.0, 4.0)) for mm in (5.0, 10.0))
+    assert (small["found_share"], small["detected"]) == (pytest.approx(share), detected)
+    assert math.isnan(small["detected_10ml"])
+    assert large["detected_10ml"] == detected
+    assert small["lesion_dice"] == small["dice"]
 
 
 # ---------------------------------------------------------------------------------------------------- lesion by lesion
@@ -171,7 +187,7 @@ def test_nothing_found_where_nothing_is() -> None:
     assert row["hallucinated_ml"] == row["hallucinated_free_ml"] == row["hallucinated_penumbra_ml"] == 0
     assert row["decision_25"] == row["decision_70"] == 1
     undefined = {k for k, v in row.items() if math.isnan(v)}
-    assert undefined == {"hd95_mm", "detected", "hallucinated_rim_ml", "hallucinated_mirror_ml"}
+    assert undefined == UNDEFINED_WITHOUT_LESION
 
 
 def test_lesion_found_where_nothing_is() -> None:
@@ -179,15 +195,12 @@ def test_lesion_found_where_nothing_is() -> None:
     assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == 0
     assert row["hallucinated_free_ml"] == row["hallucinated_ml"] == row["found_ml"] > 0
     undefined = {k for k, v in row.items() if math.isnan(v)}
-    assert undefined == {
-        *("hd95_mm", "detected", "hallucinated_rim_ml", "hallucinated_mirror_ml"),
-        "hallucinated_penumbra_ml",
-    }
+    assert undefined == UNDEFINED_WITHOUT_LESION | {"hallucinated_penumbra_ml"}
 
 
 def test_nothing_found_where_a_lesion_is() -> None:
     row = lesion_metrics(NOTHING, LESION, BRAIN, SPACING)
-    assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == row["detected"] == 0
+    assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == row["detected"] == row["found_share"] == 0
     assert row["volume_error_ml"] == -row["reference_ml"] < 0
     assert row["hallucinated_ml"] == row["hallucinated_rim_ml"] == row["hallucinated_mirror_ml"] == 0
     undefined = {k for k, v in row.items() if math.isnan(v)}

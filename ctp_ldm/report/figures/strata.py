@@ -18,8 +18,8 @@ def strata(study: Study) -> Figure | None:
     columns = ["dice", "detected", *[f"lesion_mae_{target}" for target in study.targets]]
     plots = [plot for column in columns if (plot := _panel(study, column))]
     caption = (
-        "Means over the patients of a stratum with their 95 % intervals: Wilson's for detection (found and reference "
-        "share a voxel), bootstrap for the others; n patients."
+        "Means over the patients of a stratum with their 95 % intervals: Wilson's for detection (at least 20 % of the "
+        "lesion's volume is found), bootstrap for the others; n patients."
     )
     if not plots:
         return None
