@@ -1,6 +1,5 @@
 """Runs on the same patients, side by side."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,12 +9,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from ctp_ldm.metrics import Interval
 from ctp_ldm.panels import Panel, Row, draw_rows, source_panel, window
+from ctp_ldm.report import wording
 from ctp_ldm.report.arms import read_arms, require_comparable
 from ctp_ldm.report.differences import PATIENT, compare_arms
 from ctp_ldm.report.runs import ComparisonError
 
 __all__ = ["ComparisonError", "compare_runs"]
+
+FIRST = ("detected_10ml", "lesion_dice", "hallucinated_ml", "lesion_mae_", "brain_mae_")
+"""Columns, or their beginnings, that models are judged by: they stand first, and alone on the screen."""
 
 
 def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
@@ -45,7 +49,7 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
         odd = sorted(set(arm.patients) ^ set(first.patients))
         if odd:
             print(f"note: {first.name} and {arm.name} do not both have {', '.join(odd)}")
-    result = compare_arms(arms, first)
+    result = _first_things_first(compare_arms(arms, first))
     out.mkdir(parents=True, exist_ok=True)
     result.to_csv(out / "comparison.csv", index=False, float_format="%.6g")
     (out / "comparison.md").write_text(_markdown(result, first.name))
@@ -57,39 +61,47 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
     return result
 
 
-def _text(values: Sequence[float]) -> str:
-    mean, low, high = values
-    if math.isnan(mean):
-        return "–"
-    return f"{mean:.4g}" if math.isnan(low) else f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+def _first_things_first(result: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the metrics in `FIRST` in that order, then the others."""
+    order = [column for name in FIRST for column in result["metric"] if column.startswith(name)]
+    places = {column: i for i, column in reversed(list(enumerate([*order, *result["metric"]])))}
+    return result.sort_values("metric", key=lambda names: names.map(places), kind="stable", ignore_index=True)
 
 
-def _cells(result: pd.DataFrame, first: str) -> tuple[list[str], list[list[str]]]:
+def _cells(result: pd.DataFrame, first: str) -> tuple[list[str], dict[str, list[str]]]:
+    """A heading, and metric → its row of text."""
     labels = list(dict.fromkeys(result["run"]))
     heading = ["metric", "n", *labels, *[f"{label} − {first}" for label in labels if label != first]]
-    rows = []
-    for metric, group in result.groupby("metric", sort=False):
+    rows = {}
+    for name, group in result.groupby("metric", sort=False):
+        metric = wording.metric(str(name), {})
+        title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
         by_run = group.set_index("run").reindex(labels)
-        means = [_text(by_run.loc[label, ["mean", "low", "high"]]) for label in labels]
+        means = [by_run.loc[label, ["mean", "low", "high"]] for label in labels]
         differences = ["difference", "difference_low", "difference_high"]
-        changes = [_text(by_run.loc[label, differences]) for label in labels if label != first]
-        rows.append([str(metric), f"{by_run['patients'].max():.0f}", *means, *changes])
+        changes = [by_run.loc[label, differences] for label in labels if label != first]
+        patients = int(by_run["patients"].max())
+        estimates = [Interval(float(a), float(b), float(c), patients) for a, b, c in [*means, *changes]]
+        texts = [wording.with_interval(estimate, metric.decimals) for estimate in estimates]
+        rows[str(name)] = [title, f"{patients}", *texts]
     return heading, rows
 
 
 def _markdown(result: pd.DataFrame, first: str) -> str:
     heading, rows = _cells(result, first)
-    lines = [heading, ["---"] * len(heading), *rows]
+    lines = [heading, ["---"] * len(heading), *rows.values()]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"Mean over n patients [95 % interval]; differences are paired by patient.\n\n{table}\n"
 
 
 def _show(result: pd.DataFrame, first: str) -> None:
-    heading, rows = _cells(result, first)
+    """What comes first, or all where none of it is there."""
+    heading, every = _cells(result, first)
+    chosen = [row for name, row in every.items() if name.startswith(FIRST)]
     table = Table(title="mean over patients [95 % interval]; differences paired by patient")
     for i, name in enumerate(heading):
         table.add_column(name, justify="left" if i == 0 else "right")
-    for row in rows:
+    for row in chosen or every.values():
         table.add_row(*row)
     Console(width=max(120, 24 * len(heading))).print(table)
 

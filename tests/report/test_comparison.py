@@ -89,10 +89,24 @@ def test_the_tables_and_the_figure_are_written(runs: list[Path], tmp_path: Path)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "comparison.csv"), result, rtol=1e-4)
     lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
     assert "| metric | n | control | posttrain | posttrain − control |" in lines
-    (line,) = (line for line in lines if line.startswith("| brain_mae_dwi | 4 | 25 ["))
-    assert "| -1.5 [-2, -1] |" in line
+    (line,) = (line for line in lines if line.startswith("| MAE in the brain, DWI, relative | 4 | 25.000 ["))
+    assert "| −1.500 [−2.000, −1.000] |" in line
     picture = matplotlib.image.imread(tmp_path / "out" / "comparison.png")
     assert picture[..., :3].std() > 0.05
+
+
+def test_what_models_are_judged_by_comes_first_and_alone_on_the_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = {"ssim_dwi": [0.5] * 4, "brain_mae_dwi": [1.0] * 4, "dice": [0.1] * 4, "hallucinated_ml": [1.0] * 4}
+    table |= {"lesion_dice": [0.4, 0.5, np.nan, 0.6], "detected_10ml": [1.0, np.nan, np.nan, 0.0]}
+    runs = [write_run(tmp_path / name, table) for name in ("one", "two")]
+    result = compare_runs(runs, tmp_path / "out")
+    first = ["detected_10ml", "lesion_dice", "hallucinated_ml", "brain_mae_dwi"]
+    assert list(dict.fromkeys(result["metric"])) == [*first, "ssim_dwi", "dice"]
+    shown = capsys.readouterr().out
+    assert "Detected, lesions of at least 10 mL" in shown
+    assert "SSIM" not in shown
 
 
 def test_the_figure_is_not_needed_for_the_tables(runs: list[Path], tmp_path: Path) -> None:
@@ -118,7 +132,7 @@ def test_a_metric_that_a_run_lacks_is_told_and_left_open(
     fewer = write_run(tmp_path / "fewer", {k: v for k, v in REFERENCE.items() if k != "psnr_dwi"})
     compare_runs([*runs, fewer], tmp_path / "out")
     assert "control and fewer do not both have psnr_dwi" in capsys.readouterr().out
-    (line,) = (row for row in (tmp_path / "out" / "comparison.md").read_text().splitlines() if "psnr_dwi" in row)
+    (line,) = (row for row in (tmp_path / "out" / "comparison.md").read_text().splitlines() if "PSNR, DWI" in row)
     assert line.count("–") == 2
 
 
