@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -95,13 +96,21 @@ def _markdown(result: pd.DataFrame, first: str) -> str:
 
 
 def _show(result: pd.DataFrame, first: str) -> None:
-    """What comes first, or all where none of it is there."""
+    """What comes first, or all where none of it is there; differences below, so that lines stay short."""
     heading, every = _cells(result, first)
-    chosen = [row for name, row in every.items() if name.startswith(FIRST)]
-    table = Table(title="mean over patients [95 % interval]; differences paired by patient")
+    chosen = [row for name, row in every.items() if name.startswith(FIRST)] or list(every.values())
+    runs = result["run"].nunique()
+    _print_table("mean over n patients [95 % interval]", heading[: 2 + runs], [row[: 2 + runs] for row in chosen])
+    differences = [heading[0], *heading[2 + runs :]]
+    rows = [[row[0], *row[2 + runs :]] for row in chosen]
+    _print_table("difference, paired by patient [95 % interval]", differences, rows)
+
+
+def _print_table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for i, name in enumerate(heading):
         table.add_column(name, justify="left" if i == 0 else "right")
-    for row in chosen or every.values():
+    for row in rows:
         table.add_row(*row)
     Console(width=max(120, 24 * len(heading))).print(table)
 
