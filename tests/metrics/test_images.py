@@ -36,7 +36,8 @@ def test_the_shared_columns_are_those_of_patient_metrics(brain: np.ndarray) -> N
     shared = [c for c in expected if c != "lesion_voxels"]
     assert len(shared) == 8
     for column in shared:
-        assert row[column] == pytest.approx(expected[column], rel=1e-9), column
+        single = column.startswith("ssim")  # validation computes its map in float32
+        assert row[column] == pytest.approx(expected[column], rel=1e-6 if single else 1e-9), column
 
 
 def test_ssim_is_that_of_scikit_image() -> None:
