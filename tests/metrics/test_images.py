@@ -37,7 +37,7 @@ def test_the_shared_columns_are_those_of_patient_metrics(brain: np.ndarray) -> N
     assert len(shared) == 8
     for column in shared:
         single = column.startswith("ssim")  # validation computes its map in float32
-        assert row[column] == pytest.approx(expected[column], rel=1e-6 if single else 1e-9), column
+        assert row[column] == pytest.approx(expected[column], rel=1e-5 if single else 1e-9), column
 
 
 def test_ssim_is_that_of_scikit_image() -> None:

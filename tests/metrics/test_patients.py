@@ -79,7 +79,7 @@ def test_ssim_is_that_of_scikit_image_over_brain_voxels() -> None:
             for a, b in zip(synthetic[:, i], real[:, i], strict=True)
         ]
         expected = np.mean([m[6:-6, 6:-6] for m in maps])
-        assert row[f"ssim_{channel.name}"] == pytest.approx(expected, abs=1e-6)
+        assert row[f"ssim_{channel.name}"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_perfect_image_has_no_error_and_120_db() -> None:
