@@ -35,6 +35,7 @@ _HARMLESS = (
     r".*recommended to use `self.log.*sync_dist=True.*",  # metrics are those of all processes already
     r".*custom batch sampler `WholePatients`.*",  # it gives all slices
     r".*Checkpoint directory .* exists and is not empty.*",  # a run goes on in its folder
+    r".*You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # that is where latents are looked up
     r".*The dirpath has changed from.*",  # when a checkpoint of another folder is tested
 )
 
@@ -170,6 +171,7 @@ class StageCLI(LightningCLI):
         averaged = self._get(self.config, "ema") is not None
         root = Path(self.trainer.default_root_dir)
         checks = [self._load_start, self._load_segmenter, lambda: require_validation(self.trainer)]
+        checks.append(lambda: self.model.require_data(self.datamodule))
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             checks.append(lambda: require_space(root, checkpoint_bytes(self.model, averaged)))
         require_all(checks)

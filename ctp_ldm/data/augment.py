@@ -1,5 +1,6 @@
-"""The published augmentation: flips on both in-plane axes and a small affine, the same for all arrays of a slice."""
+"""The published augmentation, flips on both in-plane axes and a small affine, and its flips alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from ctp_ldm.data.sampling import Draw
 
 MASKS = ("brain", "lesion")
 FLIP, AFFINE, ROTATION, SHIFT_MM, SCALE = 0.5, 0.9, np.pi / 16, 32.0, 0.001
+FLIPPED_AXES: Mapping[bool | str, int] = {False: 0, "mirror": 1, "flips": 2}
+"""data.augment → how many in-plane axes are flipped, and nothing else done: left–right first, then back–front."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,39 @@ class PublishedAugmentation:
         size = np.array(self.size)
         theta = np.column_stack([matrix * size / size[:, None], 2 * shift / size])
         return torch.from_numpy(theta[::-1][:, [1, 0, 2]].astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The published flips without the affine, drawn alike: a showing is flipped as `PublishedAugmentation` flips it.
+
+    axes: 0, 1 (left–right only) or 2.
+    seed: of the draws.
+    """
+
+    axes: int
+    seed: int = 0
+
+    def __call__(self, draw: Draw) -> int:
+        """Number of a flip, for `flip`."""
+        drawn = np.random.default_rng((self.seed, *draw)).random(2) < FLIP
+        return sum(1 << axis for axis in range(self.axes) if drawn[axis])
+
+    @property
+    def numbers(self) -> range:
+        """All that can be drawn."""
+        return range(1 << self.axes)
+
+
+def flip(arrays: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """Reverse arrays, exactly.
+
+    Args:
+        arrays: name → (…, H, W) of any type.
+        number: 0 for none, 1 along H, 2 along W, 3 along both.
+    """
+    axes = [axis for bit, axis in enumerate((-2, -1)) if number >> bit & 1]
+    return {name: values.flip(axes) for name, values in arrays.items()} if axes else arrays
 
 
 def move(arrays: dict[str, Tensor], theta: Tensor) -> dict[str, Tensor]:

@@ -5,25 +5,27 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from ctp_ldm.data.augment import PublishedAugmentation, move
+from ctp_ldm.data.augment import FLIPPED_AXES, Flips, PublishedAugmentation, move
 from ctp_ldm.data.cases import Layout
 from ctp_ldm.data.layouts import ISLES24
 from ctp_ldm.data.preparation import Settings
 from ctp_ldm.data.prepare import prepare
 from ctp_ldm.data.quantities import ApparentDiffusion, CTPerfusion, Quantity, RelativeDWI
 from ctp_ldm.data.sampling import EvenBatches, LesionAwareSampler, ResumableLoader, WholePatients
+from ctp_ldm.data.showings import showings_of
 from ctp_ldm.data.slices import MOVE, SliceDataset
 from ctp_ldm.data.splits import RandomSplit, Split, SplitError
 from ctp_ldm.data.store import MANIFEST, CaseRecord, SliceStore, StoreError
 from ctp_ldm.data.task import Task
 from ctp_ldm.geometry import Geometry
+from ctp_ldm.sample import Showings
 from ctp_ldm.signals import leave_signals_to_the_run
 from ctp_ldm.spec import DataSpec
 
@@ -56,7 +58,8 @@ class TranslationDataModule(L.LightningDataModule):
         num_workers: loader processes.
         split: who trains, validates and tests.
         lesion_oversampling: how often a training slice with lesion is shown in an epoch, 1 or more.
-        augment: whether training slices get the published augmentation.
+        augment: true for the published augmentation of training slices, flips and a small affine; "flips" for its flips
+            alone, "mirror" for those left–right alone, which are exact; false for none.
         seed: of the order and augmentation of training slices; None for that of `seed_everything`.
         validation_cases: only the first so many validation patients; None for all.
         predict_from: what `predict` runs on: None for the store's test patients, another store for all its patients,
@@ -84,7 +87,7 @@ class TranslationDataModule(L.LightningDataModule):
         num_workers: int = 2,
         split: Split = RandomSplit(),
         lesion_oversampling: float = 1.0,
-        augment: bool = True,
+        augment: bool | Literal["flips", "mirror"] = True,
         seed: int | None = None,
         validation_cases: int | None = None,
         predict_from: str | None = None,
@@ -102,6 +105,8 @@ class TranslationDataModule(L.LightningDataModule):
             raise ValueError(f"data.context must be 0 or more neighbouring slices, found {context}")
         if batch_size < 1:
             raise ValueError(f"data.batch_size must be 1 or more slices, found {batch_size}")
+        if augment is not True and augment not in FLIPPED_AXES:
+            raise ValueError(f"data.augment must be true, false, 'flips' or 'mirror', found {augment!r}")
         self.task = Task(self.sources, self.targets, self.needs_lesion, units or {})
         self.settings = Settings(spacing, (int(size[0]), int(size[1])), slice_thickness, frame_interval)
         self.store_path, self.context = Path(store), context
@@ -170,13 +175,27 @@ class TranslationDataModule(L.LightningDataModule):
         """How many slices of a case are given in validation, test and prediction."""
         return sum(voxels > 0 for voxels in self._records[case].brain_voxels)
 
+    @property
+    def flips(self) -> range | None:
+        """Numbers of the flips that training slices are shown in; None where they may be moved in other ways too."""
+        return None if self.augment is True else Flips(FLIPPED_AXES[self.augment]).numbers
+
+    def showings(self) -> Showings:
+        """The targets that training shows, where they can be counted (`flips`)."""
+        assert self.store is not None and self.flips is not None  # noqa: PT018
+        slices = SliceDataset(self.store, self.parts["train"], MIN_TRAIN_BRAIN, kinds=("target",))
+        return showings_of(slices, self.flips, self.batch_size, **self._loading())
+
     def train_dataloader(self) -> ResumableLoader:
         assert self.store is not None
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
-        draw_move = PublishedAugmentation(self.settings.spacing, self.settings.size, seed) if self.augment else None
+        if self.augment is True:
+            draw: dict[str, Any] = {"draw_move": PublishedAugmentation(self.settings.spacing, self.settings.size, seed)}
+        else:
+            draw = {"draw_flip": Flips(FLIPPED_AXES[self.augment], seed)}
         # A GPU moves whole batches faster than any loader could; on the CPU the workers share the work out.
-        move_here = not torch.cuda.is_available()
-        slices = SliceDataset(self.store, self.parts["train"], MIN_TRAIN_BRAIN, self.context, draw_move, move_here)
+        draw["move_here"] = not torch.cuda.is_available()
+        slices = SliceDataset(self.store, self.parts["train"], MIN_TRAIN_BRAIN, self.context, **draw)
         rank, processes = self._place()
         if len(slices) < processes:
             raise SplitError(f"the training patients have {len(slices)} slices, fewer than the {processes} processes")

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ctp_ldm.data.augment import move_slice
+from ctp_ldm.data.augment import flip, move_slice
 from ctp_ldm.data.sampling import Draw
-from ctp_ldm.data.store import SliceStore
+from ctp_ldm.data.store import Kind, SliceStore
 
 MOVE = "move"
+ALL: tuple[Kind, ...] = ("source", "brain", "target", "lesion")
 
 
 class SliceDataset(Dataset[dict[str, Any]]):
@@ -30,6 +31,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
         draw_move: a showing → how it is moved, (2, 3); None where slices stay.
         move_here: move slices here, each worker its own; else the item holds "move", for whole batches on the model's
             device.
+        draw_flip: a showing → how it is flipped; None where slices are not, or by `draw_move`.
+        kinds: the arrays that are wanted.
     """
 
     def __init__(
@@ -40,17 +43,17 @@ class SliceDataset(Dataset[dict[str, Any]]):
         context: int = 0,
         draw_move: Callable[[Draw], Tensor] | None = None,
         move_here: bool = True,
+        draw_flip: Callable[[Draw], int] | None = None,
+        kinds: Sequence[Kind] = ALL,
     ) -> None:
         self.store, self.context = store, context
-        self.draw_move, self.move_here = draw_move, move_here
+        self.draw_move, self.move_here, self.draw_flip = draw_move, move_here, draw_flip
         records = [store.records[name] for name in cases]
         least = max(1.0, min_brain * store.spec.size[0] * store.spec.size[1])
         self.index = [(r.name, z) for r in records for z, voxels in enumerate(r.brain_voxels) if voxels >= least]
-        self.kinds = ["brain"]
-        if all(r.has_target for r in records):
-            self.kinds.append("target")
-        if all(r.lesion_voxels is not None for r in records):
-            self.kinds.append("lesion")
+        absent = set() if all(r.has_target for r in records) else {"target"}
+        absent |= set() if all(r.lesion_voxels is not None for r in records) else {"lesion"}
+        self.kinds = [kind for kind in kinds if kind not in absent]
 
     @property
     def lesion(self) -> list[bool]:
@@ -66,16 +69,21 @@ class SliceDataset(Dataset[dict[str, Any]]):
         case, z = self.index[draw.slice]
         depth = len(self.store.records[case].brain_voxels)
         neighbours = [min(max(z + k, 0), depth - 1) for k in range(-self.context, self.context + 1)]
-        source, brain = self.store.array(case, "source"), self.store.array(case, "brain")
-        found = {"source": torch.from_numpy(np.concatenate([source[n] for n in neighbours]))}
+        found: dict[str, Tensor] = {}
         for kind in self.kinds:
-            values = np.array(self.store.array(case, kind)[z])  # type: ignore[arg-type]
+            stored = self.store.array(case, kind)
+            values = np.concatenate([stored[n] for n in neighbours]) if kind == "source" else np.array(stored[z])
             found[kind] = torch.from_numpy(values if values.ndim == 3 else values[None])
+        where: dict[str, Any] = {"case": case, "slice_index": z}
+        if self.draw_flip is not None:
+            where["flip"] = self.draw_flip(draw)
+            found = flip(found, where["flip"])
         if self.draw_move is not None:
             theta = self.draw_move(draw)
             if self.move_here:
                 # The neighbours of a 2.5D source may be larger than the slice between them.
+                brain = self.store.array(case, "brain")
                 found = move_slice(found, theta, np.any([brain[n] for n in neighbours], axis=0))
             else:
                 found[MOVE] = theta
-        return {**found, "case": case, "slice_index": z}
+        return {**found, **where}

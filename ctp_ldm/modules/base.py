@@ -62,7 +62,9 @@ class TranslationModule(L.LightningModule, ABC):
         super().__init__()
         self.save_hyperparameters()
         # Checkpoints are loaded with weights_only=True: whatever is not plain data stays out of them.
-        self.remove_ignored_hparams([name for name, value in self.hparams.items() if not _is_plain(value)])
+        # Nor is a folder of the machine that it was trained on part of a model.
+        unwanted = [name for name, value in self.hparams.items() if name == "cache_latents" or not _is_plain(value)]
+        self.remove_ignored_hparams(unwanted)
         self.spec = DataSpec.from_plain(spec)
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.base: Path | None = None
@@ -120,6 +122,13 @@ class TranslationModule(L.LightningModule, ABC):
         checkpoint = read_checkpoint(Path(path))
         require_compatible(checkpoint, (self.stage,), self.spec, str(path), type(self).__name__)
         self.require_fits(checkpoint, str(path))
+
+    def require_data(self, data: L.LightningDataModule) -> None:
+        """Refuse data that this model cannot be trained on with its settings, before it is.
+
+        Raises:
+            ConfigError
+        """
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint says of the model beside stage and data: plain configs of its networks and schedule."""

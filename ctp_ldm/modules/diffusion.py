@@ -1,7 +1,7 @@
 """Stage 2: conditional latent generation in the latent space of a frozen autoencoder."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from diffusers import UNet2DModel
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctp_ldm.losses import masked_mean
-from ctp_ldm.modules.base import TranslationModule
 from ctp_ldm.modules.checkpoints import require_same_process
+from ctp_ldm.modules.latent import LatentModule
 from ctp_ldm.modules.settings import NoiseSettings, require_divisible_size, require_sensible
 from ctp_ldm.networks import (
     BrownianBridgeScheduler,
@@ -38,7 +38,7 @@ SEED_STRIDE = 1_000_003
 """Between the seeds of several samples, so that runs with neighbouring seeds share none."""
 
 
-class LatentDiffusionModule(TranslationModule):
+class LatentDiffusionModule(LatentModule):
     """Latent diffusion (Rombach et al. 2022) of the target image, conditioned on the source by concatenation.
 
     The source is reduced to the latent grid by `condition`: its mean over factor × factor pixels, those pixels as
@@ -71,6 +71,8 @@ class LatentDiffusionModule(TranslationModule):
         latent_batches: training batches that the latents' mean and deviation are estimated from.
         scale_factor: multiplies the latents instead of their estimated scale, as in CompVis' code (published: 1).
         compile: compile the denoiser in place.
+        cache_latents: folder in which the latents of all training slices are kept, encoded once for all stages and
+            runs; None to encode in every step. It needs `data.augment` false, "mirror" or "flips".
 
     Raises:
         ConfigError: settings that contradict one another.
@@ -78,8 +80,6 @@ class LatentDiffusionModule(TranslationModule):
 
     stage: ClassVar[str] = "diffusion"
     starts_from: ClassVar[Mapping[str, str]] = {"autoencoder": "autoencoder.", "diffusion": ""}
-    latent_mean: Tensor
-    latent_std: Tensor
     source_map: Tensor
     source_shift: Tensor
 
@@ -100,10 +100,12 @@ class LatentDiffusionModule(TranslationModule):
         latent_batches: int = 64,
         scale_factor: float | None = None,
         compile: bool = False,
+        cache_latents: str | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(spec, optimizer, lr_scheduler)
+        self.cache_latents = cache_latents
         self.autoencoder = ImageAutoencoder(autoencoder, channels=len(self.spec.target)).requires_grad_(False).eval()
         channels, sources = self.autoencoder.latent_channels, len(self.spec.source)
         self.condition = build_condition(condition, sources, self.autoencoder.factor)
@@ -171,7 +173,7 @@ class LatentDiffusionModule(TranslationModule):
             (B, Cz, h, w) that it implies; and the timesteps (B,).
         """
         condition, start = self.condition(batch["source"]), self.endpoint(batch["source"])
-        latents = self.encode(batch["target"]) - start
+        latents = self.latents(batch) - start
         timesteps = torch.randint(*self.timestep_range, (len(latents),), device=latents.device)
         noise = training_noise(self.noise, self.sampling_seed, latents)
         noisy = self.process.noisy(latents, noise, timesteps)
@@ -194,15 +196,6 @@ class LatentDiffusionModule(TranslationModule):
         if not self.is_bridge:
             return source.new_zeros(())
         return F.conv2d(self.source_mean(source).float(), self.source_map, self.source_shift)
-
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Images in [−1, 1] → standardised latents (B, Cz, h, w), float32."""
-        return (self.autoencoder.encode(images).float() - self.latent_mean) / self.latent_std
-
-    def decode(self, latents: Tensor, save_memory: bool = False) -> Tensor:
-        """Standardised latents → images (B, Ct, H, W)."""
-        return self.autoencoder.decode(latents * self.latent_std + self.latent_mean, save_memory)
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Synthesis:
         if self.samples == 1:
@@ -253,6 +246,7 @@ class LatentDiffusionModule(TranslationModule):
                 f"{type(self).__name__} has no trained networks to start from: set init_from to the checkpoint of "
                 f"stage {' or '.join(self.starts_from)}"
             )
+        super().on_fit_start()
         if self.latent_std.isnan().any() and self.scale_factor is not None:
             self.latent_mean.zero_()
             self.latent_std.fill_(1 / self.scale_factor)
@@ -290,9 +284,3 @@ class LatentDiffusionModule(TranslationModule):
             weight, shift = moments.source_map()
             self.source_map.copy_(weight[..., None, None])
             self.source_shift.copy_(shift)
-
-    def train(self, mode: bool = True) -> Self:
-        """The frozen autoencoder stays in evaluation mode."""
-        super().train(mode)
-        self.autoencoder.eval()
-        return self

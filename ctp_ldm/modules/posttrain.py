@@ -27,7 +27,8 @@ class LesionAwarePostTraining(LatentDiffusionModule):
     Args:
         spec, autoencoder, denoiser, scheduler, condition: as in the base that `init_from` names; see
             `LatentDiffusionModule`.
-        steps, noise, timestep_range, min_snr_gamma, lesion_weight, sampling_seed, samples, compile: see there.
+        steps, noise, timestep_range, min_snr_gamma, lesion_weight, sampling_seed, samples, compile, cache_latents: see
+            there.
         optimizer, lr_scheduler: see `TranslationModule`.
         terms: decoded-pixel terms.
         latent_weight: of the latent terms.
@@ -60,6 +61,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
         sampling_seed: int = 0,
         samples: int = 1,
         compile: bool = False,
+        cache_latents: str | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -77,6 +79,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
             sampling_seed=sampling_seed,
             samples=samples,
             compile=compile,
+            cache_latents=cache_latents,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
         )
@@ -117,7 +120,7 @@ class LesionAwarePostTraining(LatentDiffusionModule):
         target = batch["target"]
         if self.decoded_target == "reconstruction":
             with torch.no_grad():
-                target = self.decode(self.encode(target))
+                target = self.decode(self.latents(batch))
         for module in self.terms:
             term = cast(PixelTerm, module)
             acts = _within(timesteps, term.timesteps)

@@ -13,7 +13,7 @@ from ctp_ldm.runs.folder import CHECKPOINTS, LAST, PREVIOUS
 CANDIDATES = (LAST, PREVIOUS, "best.ckpt")
 KEPT = ("model.init_args.optimizer", "model.init_args.lr_scheduler", "lr_per_sample")
 """Settings that are part of a checkpoint: optimiser and schedule go on as they were."""
-UNIMPORTANT = ("trainer.default_root_dir", "ckpt_path", "init_from", "config")
+UNIMPORTANT = ("trainer.default_root_dir", "model.init_args.cache_latents", "ckpt_path", "init_from", "config")
 
 
 def newest_whole(folder: Path) -> Path | None:

@@ -9,7 +9,7 @@ from monai.transforms import Affine, Flip
 from scipy import ndimage, stats
 from torch import Tensor
 
-from ctp_ldm.data.augment import PublishedAugmentation, move, move_slice
+from ctp_ldm.data.augment import Flips, PublishedAugmentation, flip, move, move_slice
 from ctp_ldm.data.sampling import Draw
 
 SPACING, SIZE = 4.0, (96, 112)
@@ -172,6 +172,31 @@ def test_seed_and_draw_alone_decide_the_move() -> None:
     assert all(map(torch.equal, first, again))
     assert not any(map(torch.equal, first, other))
     assert len({tuple(theta.ravel().tolist()) for theta in first}) > 20  # of 27, of which a tenth is only flipped
+
+
+def test_the_published_flips_alone_are_those_of_the_published_augmentation() -> None:
+    draws = [Draw(i, epoch, repeat) for i in range(20) for epoch in range(5) for repeat in range(2)]
+    published = [_parameters(AUGMENTATION(draw)).flips < 0 for draw in draws]
+    assert [Flips(2, seed=5)(draw) for draw in draws] == [h + 2 * w for h, w in published]
+    assert [Flips(1, seed=5)(draw) for draw in draws] == [h for h, _ in published]
+    assert {Flips(0, seed=5)(draw) for draw in draws} == {0}
+
+
+@pytest.mark.parametrize(("axes", "variants"), [(0, 1), (1, 2), (2, 4)])
+def test_flips_visit_every_variant_equally_often(axes: int, variants: int) -> None:
+    drawn = [Flips(axes)(Draw(i, epoch, 0)) for i in range(200) for epoch in range(20)]
+    assert list(Flips(axes).numbers) == list(range(variants))
+    shares = np.bincount(drawn) / len(drawn)
+    np.testing.assert_allclose(shares, np.full(variants, 1 / variants), atol=0.03)
+
+
+@pytest.mark.parametrize(("number", "axes"), [(0, []), (1, [1]), (2, [2]), (3, [1, 2])])
+def test_a_flip_reverses_every_array_exactly(number: int, axes: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(2, 5, 7, generator=generator).half()
+    flipped = flip({"source": picture, "brain": (picture[:1] > 0.5).byte()}, number)
+    assert torch.equal(flipped["source"], torch.flip(picture, axes))
+    assert torch.equal(flipped["brain"], torch.flip((picture[:1] > 0.5).byte(), axes))
 
 
 def test_a_slice_moved_alone_is_the_slice_moved_in_its_batch_also_where_neighbours_are_larger() -> None:

@@ -94,10 +94,10 @@ def _require_sample(batch: Sample, source: int, target: int | None, size: tuple[
 # ----------------------------------------------------------------------------------------------------------- batches
 
 
-@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize("augment", [True, False, "mirror", "flips"])
 @pytest.mark.parametrize("batch_size", [3, 5, 500])
 def test_an_epoch_shows_every_training_slice_once_in_full_samples(
-    shared_store: Path, augment: bool, batch_size: int
+    shared_store: Path, augment: bool | str, batch_size: int
 ) -> None:
     module = _ready(_module(shared_store, batch_size=batch_size, augment=augment), "fit")
     loader = module.train_dataloader()
@@ -222,6 +222,53 @@ def test_the_model_sees_the_slices_moved_as_they_were_drawn(shared_store: Path) 
         # In the loader only the brain's surroundings are interpolated, to the same picture.
         torch.testing.assert_close(moved_here[kind], sample[kind], atol=1e-4, rtol=0)
         assert kind == "lesion" or not torch.equal(sample[kind], plain)
+
+
+def _reversed(values: np.ndarray, number: int) -> np.ndarray:
+    """(…, H, W), bit 0 of the number along H, bit 1 along W."""
+    values = values[..., ::-1, :] if number in (1, 3) else values
+    return values[..., ::-1] if number in (2, 3) else values
+
+
+@pytest.mark.parametrize(("augment", "variants"), [(False, {0}), ("mirror", {0, 1}), ("flips", {0, 1, 2, 3})])
+@pytest.mark.parametrize("context", [0, 1])
+def test_slices_that_are_only_flipped_are_so_exactly(
+    shared_store: Path, augment: bool | str, variants: set[int], context: int
+) -> None:
+    split = RandomSplit(0.17, 0.17)
+    changes = {"augment": augment, "context": context, "split": split, "lesion_oversampling": 3.0}
+    module = _ready(_module(shared_store, batch_size=4, **changes), "fit")
+    store, flips = SliceStore(shared_store), []
+    for batch in _samples(module, module.train_dataloader()):
+        for i, ((name, z), number) in enumerate(zip(_shown([batch]), batch["flip"].tolist(), strict=True)):
+            flips.append(number)
+            for kind in ("source", "target", "brain", "lesion"):
+                stored = store.array(name, kind).astype(np.float32)
+                neighbours = np.clip(np.arange(z - context, z + context + 1), 0, len(stored) - 1)
+                plain = stored[neighbours if kind == "source" else [z]].reshape(batch[kind][i].shape)
+                np.testing.assert_array_equal(batch[kind][i], _reversed(plain, number))
+    assert set(flips) == variants
+
+
+def test_all_that_training_can_show_is_counted_where_slices_are_only_flipped(shared_store: Path) -> None:
+    digests = set()
+    for augment, variants in ((False, 1), ("mirror", 2), ("flips", 4)):
+        module = _ready(_module(shared_store, batch_size=5, augment=augment), "fit")
+        showings, store = module.showings(), SliceStore(shared_store)
+        slices = sorted(_shown(module.train_dataloader()))
+        assert sorted(showings.keys) == [(name, z, flip) for name, z in slices for flip in range(variants)]
+        targets = torch.cat([batch["target"] for batch in showings.batches])
+        for target, (name, z, flip) in zip(targets, showings.keys, strict=True):
+            np.testing.assert_array_equal(target, _reversed(store.array(name, "target")[z], flip))
+        digests.add(showings.digest)
+    other = _ready(_module(shared_store, augment="flips", split=KFold(3, 1)), "fit")
+    assert len({*digests, other.showings().digest}) == 4
+    assert _module(shared_store, augment=True).flips is None
+
+
+def test_an_unknown_augmentation_is_refused(shared_store: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.augment must be true, false, 'flips' or 'mirror', found 'flip'"):
+        _module(shared_store, augment="flip")
 
 
 def test_target_and_lesion_are_absent_where_any_case_lacks_them(tree: Path, tmp_path: Path) -> None:
