@@ -34,6 +34,11 @@ class Place:
         """One of the prepared stores."""
         return self.root / f"store-{name}"
 
+    @property
+    def latents(self) -> Path:
+        """Latents of the training slices, for all that starts from an autoencoder."""
+        return self.root / "latents"
+
     def run(self, part: str, seed: int) -> Path:
         """Run folder."""
         return self.root / "runs" / f"{part}-seed{seed}"
@@ -73,7 +78,10 @@ def commands(protocol: Protocol, size: str, place: Place, name: str, seed: int) 
     if part.stage is None:
         return {"test": test}
     start = place.checkpoint(part.start, seed_of(protocol, part.start, seed)) if part.start else "null"
-    return {"fit": ["fit", *common, f"--init_from={start}"], "test": test}
+    fit = ["fit", *common, f"--init_from={start}"]
+    if part.start and protocol.sizes[size].cache_latents:
+        fit.append(f"--model.cache_latents={place.latents}")
+    return {"fit": fit, "test": test}
 
 
 def needs(protocol: Protocol, name: str, seed: int) -> dict[Step, list[tuple[str, int]]]:

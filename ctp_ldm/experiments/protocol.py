@@ -53,6 +53,8 @@ class Size:
     spacing, size: of the grid that all is brought to, in mm and pixels.
     jobs: parts that run side by side.
     development, final: patients for decisions, and those of the table.
+    cache_latents: whether all that starts from the autoencoder shares its latents, encoded once; its configs must then
+        flip slices at most.
     """
 
     preset: str
@@ -61,6 +63,7 @@ class Size:
     jobs: int
     development: Patients
     final: Patients
+    cache_latents: bool = False
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def test_a_variant_of_a_chain_starts_from_its_own_base(protocol: Protocol) -> No
 def test_an_option_can_be_for_one_of_the_refits_alone(protocol: Protocol) -> None:
     ablation = read_ablations(protocol)["autoencoder"]
     varied, judged = ablation.parts("autoencoder", protocol)
-    part = judged["VQ, 8 channels, 1024 codes"]
+    part = judged["VQ, 3 channels, 1024 codes"]
     option = "--model.init_args.regulariser_weight=1.0"
     assert option in commands(varied, "small", PLACE, part.replace("ldm-ours", "autoencoder"), 0)["fit"]
     assert option not in commands(varied, "small", PLACE, part, 0)["fit"]
