@@ -55,8 +55,7 @@ class Panel:
     @property
     def heading(self) -> str:
         """The title, and the window below it."""
-        width = round(CELL * 72 / (0.55 * NORMAL))
-        words = textwrap.wrap(self.title, width)
+        words = textwrap.wrap(self.title, _letters(CELL, NORMAL))
         return "\n".join([*words, in_words(self.low, self.high, self.unit)])
 
 
@@ -124,19 +123,20 @@ class _Sheet:
         self.notes = LINE if any(panel.note for row in rows for group in row.groups for panel in group) else 0.0
         self.case = 2 * self.cell + GAP + self.notes
         self.top = EDGE + LINE * max(panel.heading.count("\n") + 1 for panel in first) + 0.05
-        self.caption = textwrap.wrap(caption, round((self.width - 2 * EDGE) * 72 / (0.48 * SMALL)))
+        self.caption = textwrap.wrap(caption, _letters(self.width - 2 * EDGE, SMALL))
         kinds = {REFERENCE: any(row.lesion.any() for row in rows)}
         kinds[FOUND] = any(p.found is not None for row in rows for group in row.groups for p in group)
         self.legend = [colour for colour, present in kinds.items() if present]
         below = LINE * (len(self.caption) + bool(self.legend)) + EDGE
-        self.height = self.top + len(rows) * self.case + (len(rows) - 1) * CASE_GAP + 0.1 + below
+        self.height = self.top + len(rows) * self.case + (len(rows) - 1) * CASE_GAP + 0.15 + below
         self.figure = Figure(figsize=(self.width, self.height), facecolor="black")
 
     def draw(self, number: int, row: Row) -> None:
         top = self.top + number * (self.case + CASE_GAP)
         name, *more = row.label.split("\n")
-        self._text(EDGE, top, name, weight="bold", size=NORMAL)
-        self._text(EDGE, top + 1.2 * LINE, "\n".join(more), size=SMALL)
+        lines = textwrap.wrap(name, _letters(LABEL - EDGE, 1.1 * NORMAL))
+        self._text(EDGE, top, "\n".join(lines), weight="bold", size=NORMAL)
+        self._text(EDGE, top + LINE * (len(lines) + 0.2), "\n".join(more), size=SMALL)
         for left, panel in zip(self.left, chain(*row.groups), strict=True):
             if number == 0:
                 bottom = self.top - 0.05
@@ -148,7 +148,6 @@ class _Sheet:
                 self._outline(axis, panel.found, FOUND, (0, (4, 1.6)))
             below = top + 2 * self.cell + GAP
             self._text(left + CELL / 2, below, panel.note, size=SMALL, ha="center", color=FOUND)
-        self._text(self.left[0] + 0.03, top + self.cell / 2, "R", size=SMALL, va="center", color="#999999")
 
     def finish(self) -> Figure:
         y = self.height - EDGE - LINE * (len(self.caption) + bool(self.legend))
@@ -174,7 +173,7 @@ class _Sheet:
             vmin=panel.low,
             vmax=panel.high,
             origin="lower",
-            interpolation="nearest",
+            interpolation="nearest",  # any other would fade half a voxel of the brain's edge, where lesions lie
             aspect="auto",
         )
         return axis
@@ -191,6 +190,11 @@ class _Sheet:
         """At so many inches from the left and from the top."""
         style = {"color": "white", "va": "top", "linespacing": 1.15, **how}
         self.figure.text(x / self.width, 1 - y / self.height, words, fontsize=size, **style)
+
+
+def _letters(width: float, size: float) -> int:
+    """How many of a font's size fit into so many inches; figures are drawn with DejaVu Sans, which is wide."""
+    return round(width * 72 / (0.56 * size))
 
 
 def _crop(brains: Sequence[np.ndarray]) -> tuple[slice, slice]:

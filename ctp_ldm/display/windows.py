@@ -62,10 +62,10 @@ def _decimals(width: float) -> int:
 
 WINDOWS = {
     # Normal brain is 1, an infarct 1.5 to 2.5.
-    "relative DWI": _tone((0, 3), (0.5, 2), (0, 4), error=1),
+    "relative DWI": _tone((0, 2.5), (0.5, 2), (0, 4), error=1),
     "10⁻⁶ mm²/s": _tone((0, 2000), (300, 1100), (0, 3000), error=500),
     # White matter 27 and grey matter 36 HU.
-    "HU": _tone((10, 60), (20, 45), (0, 80), error=10),
+    "HU": _tone((10, 50), (20, 40), (0, 80), error=10),
     "mL/100 g/min": _tone((0, 80), (0, 40), (0, 120), error=20),
     "mL/100 g": _tone((0, 6), (0, 3), (0, 10), error=2),
     "s": _tone((0, 12), (0, 6), (0, 20), error=4),

@@ -37,30 +37,30 @@ def _by_lesion(arm: str, patients: pd.DataFrame) -> Examples:
     reference, outside = patients["reference_ml"], patients["hallucinated_ml"]
     # Tables have six digits.
     share = ((patients["found_ml"] - outside) / reference).round(4)
-    found, lesion, free = share >= FOUND_SHARE, reference > 0, reference == 0
-    cases, said = {}, []
-    large = found & (reference >= LARGE_ML)
-    if (large if large.any() else found & lesion).any():
-        cases["found"] = _median(reference[large if large.any() else found & lesion])
+    lesion, free = reference > 0, reference == 0
+    found = lesion & (share >= FOUND_SHARE)
+    large, missed = found & (reference >= LARGE_ML), lesion & ~found
+    enough, cases = f"at least {FOUND_SHARE:.0%} of the volume".replace("%", " %"), {}
+    said = [f"Patients are chosen by what was found on images of {arm}"]
     if large.any():
-        said.append(f"found: of lesions of at least {LARGE_ML:g} mL of which at least 20 % was found, the median one")
+        cases["found"] = _median(reference[large])
+        said.append(f"found: the median of lesions of at least {LARGE_ML:g} mL of which {enough} was found")
+    elif found.any():
+        cases["found"] = _median(reference[found])
+        said.append(f"found: no lesion of at least {LARGE_ML:g} mL was, so the median of those of which {enough} was")
     else:
-        instead = ": shown is the median of all that were" if "found" in cases else ", nor any smaller one"
-        said.append(f"found: no lesion of at least {LARGE_ML:g} mL was found to at least 20 %{instead}")
-    missed = lesion & ~found
+        said.append(f"found: of no lesion {enough} was")
     if missed.any():
         cases["missed"] = str(reference[missed].sort_index().idxmax())
-        said.append("missed: the largest lesion of which less than 20 % was found")
+        said.append("missed: the largest of the other lesions")
     else:
-        said.append("missed: none, of every lesion at least 20 % was found")
+        said.append("missed: no lesion was")
     if free.any():
         cases["lesion-free"] = _median(outside[free])
-        said.append("lesion-free: the patient with the median volume found where there is none")
+        said.append("lesion-free: the patient with the median volume found where there is no lesion")
     else:
         said.append("lesion-free: no patient is")
-    return Examples(
-        cases, f"Patients chosen by what was found on images of {arm} (% of the volume). {_sentences(said)}"
-    )
+    return Examples(cases, _sentences(said))
 
 
 def _by_error(study: Study, ranking: Ranking, free: list[str]) -> Examples:

@@ -136,4 +136,4 @@ class _Case:
         volume = f"found {found.sum() * first.voxel_ml:.1f} mL"
         if first.lesion is None or not first.lesion.any():
             return volume
-        return f"{volume}, {(found & first.lesion).sum() / first.lesion.sum():.0%}"
+        return f"{volume}, {100 * (found & first.lesion).sum() / first.lesion.sum():.0f} %"
