@@ -153,7 +153,7 @@ class _Sheet:
         y = self.height - EDGE - LINE * (len(self.caption) + bool(self.legend))
         x = EDGE
         for colour in self.legend:
-            words = "reference lesion" if colour == REFERENCE else "lesion found on that image by the segmenter"
+            words = "reference lesion" if colour == REFERENCE else "lesion found on that image"
             style: Any = "solid" if colour == REFERENCE else (0, (4, 1.6))
             ends = (np.array([x, x + 0.25]) / self.width, np.full(2, 1 - (y + 0.06) / self.height))
             self.figure.add_artist(Line2D(*ends, color=colour, linewidth=1.2, linestyle=style))

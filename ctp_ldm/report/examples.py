@@ -47,12 +47,14 @@ def _by_lesion(arm: str, patients: pd.DataFrame) -> Examples:
         said.append(f"found: the median of lesions of at least {LARGE_ML:g} mL of which {enough} was found")
     elif found.any():
         cases["found"] = _median(reference[found])
-        said.append(f"found: no lesion of at least {LARGE_ML:g} mL was, so the median of those of which {enough} was")
+        said.append(
+            f"found: no lesion of at least {LARGE_ML:g} mL was, so the median of smaller ones of which {enough} was"
+        )
     else:
-        said.append(f"found: of no lesion {enough} was")
+        said.append(f"found: no lesion of which {enough} was found")
     if missed.any():
         cases["missed"] = str(reference[missed].sort_index().idxmax())
-        said.append("missed: the largest of the other lesions")
+        said.append("missed: the largest lesion of which less was found")
     else:
         said.append("missed: no lesion was")
     if free.any():

@@ -66,7 +66,7 @@ def test_the_last_run_judges() -> None:
     assert choose_examples(study(blind, LESIONS)).cases["found"] == "d-median"
     judged_last = choose_examples(study(LESIONS, blind))
     assert judged_last.cases == {"missed": "g-missed"}
-    assert "Found: of no lesion at least 20 % of the volume was. " in judged_last.rule
+    assert "Found: no lesion of which at least 20 % of the volume was found. " in judged_last.rule
 
 
 def test_small_lesions_stand_in_and_empty_classes_are_said() -> None:
