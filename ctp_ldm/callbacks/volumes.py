@@ -3,17 +3,15 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ctp_ldm.data import TranslationDataModule
+from ctp_ldm.display.sources import look_at, shown_sources
 from ctp_ldm.metrics import PatientVolumes
 from ctp_ldm.sample import Sample, Synthesis
 from ctp_ldm.spec import DataSpec
 
 PENUMBRA_TMAX = 6.0
-SHOWN = 3
-"""Source channels to look at, besides the mean of phases."""
 
 
 class VolumeBuilder:
@@ -54,7 +52,7 @@ class VolumeBuilder:
             spacing=(geometry.slice_distance, spec.spacing, spec.spacing),
             targets=tuple(channel.name for channel in shown),
             units=tuple(channel.scaling.unit for channel in shown),
-            sources=tuple(source_names(spec)),
+            sources=tuple(channel.name for channel in shown_sources(spec)),
             **volumes,
         )
 
@@ -72,7 +70,12 @@ class VolumeBuilder:
         image = synthesis["image"]
         if not self.targets_shown:
             real, image = real[:, :0], image[:, :0]
-        kept = {"synthetic": image, "real": real, "brain": brain[:, 0], "source": _to_look_at(batch, spec)}
+        kept = {
+            "synthetic": image,
+            "real": real,
+            "brain": brain[:, 0],
+            "source": look_at(batch["source"], spec) * brain,
+        }
         if "deviation" in synthesis:
             kept["deviation"] = synthesis["deviation"]
         masks = {"found": found, "found_real": found_real, "penumbra": _penumbra(batch, spec)}
@@ -80,29 +83,6 @@ class VolumeBuilder:
             masks["lesion"] = (batch["lesion"] > 0.5) & brain
         kept |= {name: mask[:, 0] for name, mask in masks.items() if mask is not None}
         return {name: values.cpu().numpy() for name, values in kept.items()}
-
-
-def source_names(spec: DataSpec) -> list[str]:
-    """Names of the source channels to look at: a few single ones, and the mean of the phases of a series."""
-    single, phases = _chosen(spec)
-    return [spec.source[i].name for i in single] + (["mean of phases"] if phases else [])
-
-
-def _chosen(spec: DataSpec) -> tuple[list[int], list[int]]:
-    """Places of single channels and of phases, which are numbered; neighbouring slices are left out."""
-    own = [(i, channel.name) for i, channel in enumerate(spec.source) if "@" not in channel.name]
-    phases = [i for i, name in own if name.rpartition("_")[2].isdigit()]
-    return [i for i, _ in own if i not in phases][:SHOWN], phases
-
-
-def _to_look_at(batch: Sample, spec: DataSpec) -> Tensor:
-    """(B, K, H, W) in physical units, 0 outside the brain."""
-    single, phases = _chosen(spec)
-    decoded = [spec.source[i].scaling.decode(batch["source"][:, i]) for i in (*single, *phases)]
-    shown = decoded[: len(single)]
-    if phases:
-        shown.append(sum(decoded[len(single) :]) / len(phases))  # type: ignore[arg-type]
-    return torch.stack(shown, dim=1) * batch["brain"]
 
 
 def _penumbra(batch: Sample, spec: DataSpec) -> Tensor | None:

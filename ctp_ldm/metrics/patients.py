@@ -48,7 +48,11 @@ class PatientMetrics(PatientSums):
             error = synthetic - real
             # In float32, where it takes most of validation: its map is a share, of which five digits are enough.
             similarity = structural_similarity_index_measure(
-                synthetic.float(), real.float(), data_range=channel.scaling.span, reduction="none", return_full_image=True
+                synthetic.float(),
+                real.float(),
+                data_range=channel.scaling.span,
+                reduction="none",
+                return_full_image=True,
             )[1]
             for values in (error.abs() * brain, error**2 * brain, similarity * brain, error.abs() * lesion):
                 columns.append(sum_pixels(values))

@@ -1,20 +1,18 @@
 """Runs on the same patients, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from ctp_ldm.metrics import Interval
-from ctp_ldm.panels import Panel, Row, draw_rows, source_panel, window
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import read_arms, require_comparable
 from ctp_ldm.report.differences import PATIENT, compare_arms
+from ctp_ldm.report.pictures import draw_comparison
 from ctp_ldm.report.runs import ComparisonError
 
 __all__ = ["ComparisonError", "compare_runs"]
@@ -54,11 +52,14 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
     out.mkdir(parents=True, exist_ok=True)
     result.to_csv(out / "comparison.csv", index=False, float_format="%.6g")
     (out / "comparison.md").write_text(_markdown(result, first.name))
-    imaging = [arm for arm in arms if arm.makes_images]
-    targets = [c.removeprefix("psnr_") for c in (imaging or arms)[0].patients if c.startswith("psnr_")]
-    _figure(targets, {arm.name: arm.runs[0].folder for arm in imaging}).savefig(out / "comparison.png", dpi=110)
+    words = draw_comparison(arms, out / "comparison.png")
+    with (out / "comparison.md").open("a") as file:
+        file.write(f"\n{words}\n")
     _show(result, first.name)
-    print(f"table: {out / 'comparison.md'}\nfigure: {out / 'comparison.png'}")
+    print(f"table: {out / 'comparison.md'}")
+    if (out / "comparison.png").exists():
+        print(f"figure: {out / 'comparison.png'}")
+    print(words)
     return result
 
 
@@ -113,30 +114,3 @@ def _print_table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str
     for row in rows:
         table.add_row(*row)
     Console(width=max(120, 24 * len(heading))).print(table)
-
-
-def _figure(targets: Sequence[str], folders: Mapping[str, Path]) -> Figure:
-    """A row for each patient that every run has drawn: source, then real and each run's image of every target."""
-    drawn = {label: _pictures(folder) for label, folder in folders.items()}
-    first = next(iter(drawn.values()), {})
-    rows = []
-    for case in [c for c in first if all(c in pictures for pictures in drawn.values())]:
-        panels = [source_panel(first[case])]
-        for i, target in enumerate(targets):
-            real = first[case]["real"][i]
-            high = window(real, first[case]["brain"])
-            panels.append(Panel(real, f"{target} real", "gray", 0.0, high))
-            panels += [Panel(p[case]["synthetic"][i], f"{target} {run}", "gray", 0.0, high) for run, p in drawn.items()]
-        rows.append(Row(case, panels, first[case]["lesion"]))
-    return draw_rows(rows)
-
-
-def _pictures(run: Path) -> dict[str, dict[str, np.ndarray]]:
-    path = run / "pictures" / "test.npz"
-    cases: dict[str, dict[str, np.ndarray]] = {}
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                case, name = key.rsplit("/", 1)
-                cases.setdefault(case, {})[name] = archive[key]
-    return cases

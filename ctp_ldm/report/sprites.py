@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ctp_ldm.report.windows import Tone
+from ctp_ldm.display.windows import TOO_HIGH, TOO_LOW, ZERO, Tone
 
 ERROR_LEVELS = 31
 """On each side of zero: more than the eye tells apart, and smaller files than 127."""
-TOO_LOW, ZERO, TOO_HIGH = (70, 165, 255), (34, 34, 38), (255, 120, 60)
 MARGIN = 2
 
 

@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from ctp_ldm.display.sources import shown_sources
+from ctp_ldm.display.windows import Tone, tone
 from ctp_ldm.metrics import Interval, Metric
 from ctp_ldm.metrics.catalogue import CHANNELS
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import Arm, choose_reference, group_runs, require_comparable
 from ctp_ldm.report.differences import compare_arms, primary_tests
 from ctp_ldm.report.runs import ComparisonError, TestedRun, read_run
+from ctp_ldm.spec import Channel, DataSpec
 
 NEED_SEGMENTER = ("dice", "hallucinated_ml")
 OF_SAMPLES = "uncertainty_"
@@ -63,8 +67,28 @@ class Study:
     @cached_property
     def units(self) -> dict[str, str]:
         """Target channel → unit, where a run tells."""
-        specs = [run.spec for arm in self.arms for run in arm.runs if run.spec]
-        return {channel.name: channel.scaling.unit for channel in specs[0].target} if specs else {}
+        return {channel.name: channel.scaling.unit for channel in self._specs[0].target} if self._specs else {}
+
+    @property
+    def _specs(self) -> list[DataSpec]:
+        return [run.spec for arm in self.arms for run in arm.runs if run.spec]
+
+    @cached_property
+    def channels(self) -> dict[str, Channel]:
+        """Name → target, or source channel to look at, of all runs that tell."""
+        channels = [c for spec in self._specs for c in (*shown_sources(spec), *spec.target)]
+        return {channel.name: channel for channel in channels}
+
+    def tone(self, name: str, unit: str, inside: np.ndarray) -> Tone:
+        """Windows of a channel.
+
+        Args:
+            name: of a target, or of a source channel to look at.
+            unit: where no run tells.
+            inside: values of the real images in the brain; they decide where neither unit nor scaling does.
+        """
+        channel = self.channels.get(name)
+        return tone(channel.scaling.unit, channel.scaling, inside) if channel else tone(unit, None, inside)
 
     @cached_property
     def targets(self) -> list[str]:

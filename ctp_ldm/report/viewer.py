@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from ctp_ldm.display.sources import title
+from ctp_ldm.display.windows import PRESETS, Tone
 from ctp_ldm.metrics import PatientVolumes, VolumesError
 from ctp_ldm.report.arms import Arm
 from ctp_ldm.report.contours import outlines
-from ctp_ldm.report.figures.scale import number
 from ctp_ldm.report.folder import ReportFolder
 from ctp_ldm.report.sprites import Frame, error, frame_of, grey
 from ctp_ldm.report.study import Study
-from ctp_ldm.report.windows import PRESETS, Tone, tone
+from ctp_ldm.report.wording import number
 
 KINDS = {
     "reference": "reference lesion",
@@ -169,9 +170,9 @@ class _Sheet:
         first, panes = self.images.first, []
         assert first.source is not None
         for k, name in enumerate(first.sources):
-            shades = tone(name, "", first.source[:, k][first.brain])
+            shades = self.study.tone(name, "", first.source[:, k][first.brain])
             sprite = self._grey(f"source-{k}", first.source[:, k], shades)
-            panes.append(Pane(name, sprite, self._tone(name, shades), masks=self._masks()))
+            panes.append(Pane(title(name), sprite, self._tone(title(name), shades), masks=self._masks()))
         # What a rival finds without an image is shown on the last of them.
         last = panes[-1]
         for j, arm in enumerate(self.study.arms):
@@ -182,7 +183,7 @@ class _Sheet:
     def target_row(self, i: int) -> list[Pane]:
         first = self.images.first
         real, target = first.real[:, i], first.targets[i]
-        shades = tone(target, first.units[i], real[first.brain])
+        shades = self.study.tone(target, first.units[i], real[first.brain])
         number_of_tone = self._tone(self.study.title(target), shades)
         panes = [Pane("real", self._grey(f"{i}-real", real, shades), number_of_tone, masks=self._masks("real"))]
         for j, arm in enumerate(self.study.arms):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 from ctp_ldm.metrics import Interval, Metric, UnknownMetric, describe
-from ctp_ldm.report.figures.scale import number
 
 NONE = "–"
 
@@ -15,6 +14,13 @@ def metric(column: str, units: Mapping[str, str]) -> Metric:
         return describe(column, units)
     except UnknownMetric:
         return Metric(column)
+
+
+def number(value: float, decimals: int) -> str:
+    """With a true minus sign, and without one before zero."""
+    text = f"{value:.{decimals}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return text.replace("-", "−")
 
 
 def value(amount: float, decimals: int) -> str:

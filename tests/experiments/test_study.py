@@ -32,7 +32,11 @@ def test_a_study_is_made_resumed_and_tabulated(
     content["stores"] = {"ctp": [], "ctp-and-maps": content["stores"]["ctp-and-maps"]}
     content["parts"] = {name: content["parts"][name] for name in ("autoencoder", "reader", "threshold")}
     content["arms"] = {name: content["arms"][name] for name in ("base", "control", "ours", "mean-of-16")}
-    latent = {"model.init_args.autoencoder": KL, "model.init_args.denoiser": DENOISER, "model.init_args.condition": None}
+    latent = {
+        "model.init_args.autoencoder": KL,
+        "model.init_args.denoiser": DENOISER,
+        "model.init_args.condition": None,
+    }
     settings = {"autoencoder": {"model.init_args.autoencoder": KL}, "base": latent, "control": latent, "ours": latent}
     settings["reader"] = {"model.init_args.network": SEGMENTER, "model.init_args.feature_layer": None}
     for name, part in {**content["parts"], **content["arms"]}.items():

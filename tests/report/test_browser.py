@@ -192,10 +192,10 @@ def test_the_slider_moves_all_panes_alike(browser: webdriver.Chrome, site: Path)
         across, down = (float(part.rstrip("%")) for part in place.split())
         assert (across, down) == (50 * (index_of_slice % 3), 100 * (index_of_slice // 3))
         assert find(browser, "#where")[0].text.startswith(f"{index_of_slice + 1} of 5")
-        # What is seen is that slice: its grey at the front of the real DWI, window 0–3.
+        # What is seen is that slice: its grey at the front of the real DWI, window 0–2.5.
         real = shot(browser)[1]
         seen.append(int(real[real.shape[0] // 5, real.shape[1] // 2, 0]))
-    assert seen == pytest.approx([255 * (0.8 + 0.1 * i) / 3 for i in range(5)], abs=3)
+    assert seen == pytest.approx([255 * (0.8 + 0.1 * i) / 2.5 for i in range(5)], abs=3)
 
 
 def test_all_panes_are_drawn(browser: webdriver.Chrome, site: Path) -> None:
@@ -237,8 +237,8 @@ def test_presets_change_the_picture_but_not_the_error(browser: webdriver.Chrome,
     press(browser, "2")
     narrow = shot(browser)
     front = narrow[real].shape[0] // 5, narrow[real].shape[1] // 2
-    # Slice 2 has a DWI of 0.9: in the window 0–3, and in 0.5–2.
-    assert before[real][front][0] == pytest.approx(255 * 0.9 / 3, abs=3)
+    # Slice 2 has a DWI of 0.9: in the window 0–2.5, and in 0.5–2.
+    assert before[real][front][0] == pytest.approx(255 * 0.9 / 2.5, abs=3)
     assert narrow[real][front][0] == pytest.approx(255 * 0.4 / 1.5, abs=3)
     assert (narrow[wrong] == before[wrong]).all()
     find(browser, "[data-preset='2']")[0].click()

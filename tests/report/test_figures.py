@@ -9,8 +9,9 @@ import pytest
 
 from ctp_ldm.metrics import bland_altman
 from ctp_ldm.report.figures import Figure, Plot, agreement, calibration, forest, hallucination, strata
-from ctp_ldm.report.figures.scale import categories, linear, number, volume
+from ctp_ldm.report.figures.scale import categories, linear, volume
 from ctp_ldm.report.study import Study, read_study
+from ctp_ldm.report.wording import number
 from report.tested import make_run, write_table
 
 VOLUMES = [0.5, 3.0, 10.0, 40.0, 90.0, 2.0]

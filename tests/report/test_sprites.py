@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ctp_ldm.display.windows import ENHANCEMENT, PRESETS, TOO_HIGH, TOO_LOW, WINDOWS, ZERO, Tone, tone
 from ctp_ldm.report.contours import outlines
-from ctp_ldm.report.sprites import ERROR_LEVELS, TOO_HIGH, TOO_LOW, ZERO, Frame, error, frame_of, grey
-from ctp_ldm.report.windows import KNOWN, PRESETS, Tone, tone
+from ctp_ldm.report.sprites import ERROR_LEVELS, Frame, error, frame_of, grey
 
 WHOLE = Frame((0, 5), (0, 4), (0, 6))
 TONE = Tone(0, 255, dict.fromkeys(PRESETS, (0, 255)), 100)
@@ -67,7 +67,7 @@ def test_values_that_are_no_number_are_drawn_as_zero() -> None:
     assert TONE.levels(np.array([np.nan, -5, 300, 7.4])).tolist() == [0, 0, 255, 7]
 
 
-@pytest.mark.parametrize("shades", [*KNOWN.values(), tone("ctp", "HU", np.linspace(-50, 300, 1000))])
+@pytest.mark.parametrize("shades", [*WINDOWS.values(), ENHANCEMENT, tone("", None, np.linspace(-50, 300, 1000))])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_filter_makes_the_window(shades: Tone, preset: str) -> None:
     """brightness and contrast as the CSS specification defines them."""
@@ -81,7 +81,7 @@ def test_the_filter_makes_the_window(shades: Tone, preset: str) -> None:
 
 @pytest.mark.parametrize("inside", [np.zeros(0), np.full(10, 3.0), np.array([np.nan, np.inf])])
 def test_windows_of_nothing_and_of_a_constant_have_a_width(inside: np.ndarray) -> None:
-    shades = tone("flair", "a.u.", inside)
+    shades = tone("a.u.", None, inside)
     assert all(low < high for low, high in shades.windows.values())
     assert shades.low < shades.high
     assert shades.error > 0

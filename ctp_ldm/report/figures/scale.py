@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from ctp_ldm.report.wording import number
+
 VOLUMES_ML = (0, 1, 5, 10, 25, 70, 150, 300, 600, 1200, 2400)
-MINUS = "−"
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,6 @@ def volume(values: Iterable[float]) -> Scale:
 def categories(names: Sequence[str]) -> Scale:
     """Equal places 0, 1, …"""
     return Scale(-0.5, len(names) - 0.5, tuple((float(i), name) for i, name in enumerate(names)))
-
-
-def number(value: float, decimals: int) -> str:
-    """With a true minus sign, and without one before zero."""
-    text = f"{value:.{decimals}f}"
-    text = text.removeprefix("-") if float(text) == 0 else text
-    return text.replace("-", MINUS)
 
 
 def _range(values: Iterable[float]) -> tuple[float, float]:
