@@ -4,12 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ctp_ldm.metrics.lesions import DETECTED_SHARE, LARGE_ML
 from ctp_ldm.report.ranking import Ranking, rank
 from ctp_ldm.report.study import Study
-
-LARGE_ML = 10.0
-FOUND_SHARE = 0.2
-"""Of the lesion's volume."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +25,17 @@ def choose_examples(study: Study) -> Examples:
     lesions, judge = study.volumes_ml, study.arms[-1]
     if not (lesions > 0).any():
         return _by_rank(study, rank(study))
-    if "found_ml" in judge.patients:
+    if "detected" in judge.patients:
         return _by_lesion(judge.name, judge.patients)
     return _by_error(study, rank(study), [str(case) for case in lesions.index[lesions == 0]])
 
 
 def _by_lesion(arm: str, patients: pd.DataFrame) -> Examples:
     reference, outside = patients["reference_ml"], patients["hallucinated_ml"]
-    # Tables have six digits.
-    share = ((patients["found_ml"] - outside) / reference).round(4)
     lesion, free = reference > 0, reference == 0
-    found = lesion & (share >= FOUND_SHARE)
+    found = lesion & (patients["detected"] == 1)
     large, missed = found & (reference >= LARGE_ML), lesion & ~found
-    enough, cases = f"at least {FOUND_SHARE:.0%} of the volume".replace("%", " %"), {}
+    enough, cases = f"at least {DETECTED_SHARE:.0%} of the volume".replace("%", " %"), {}
     said = [f"Patients are chosen by what was found on images of {arm}"]
     if large.any():
         cases["found"] = _median(reference[large])
