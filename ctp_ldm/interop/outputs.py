@@ -29,8 +29,16 @@ def write_stages(model: Input, out: Path) -> list[str]:
         whole = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": L.__version__, **content}
         AtomicCheckpointIO().save_checkpoint(whole, out / f"{stage}.ckpt")
         lines.append(f"{stage}: {out / f'{stage}.ckpt'}, for --init_from")
-    (out / "model.yaml").write_text(yaml.safe_dump(model.config, sort_keys=False))
+    (out / "model.yaml").write_text(yaml.safe_dump(_said_whole(model.config), sort_keys=False))
     return [*lines, f"networks and schedule: {out / 'model.yaml'}"]
+
+
+def _said_whole(config: dict[str, Any]) -> dict[str, Any]:
+    """With a condition that is only the mean said too: the stage's config that this goes over may have another."""
+    arguments = config["model"]["init_args"]
+    if "denoiser" not in arguments:
+        return config
+    return {"model": {"init_args": {"condition": None, **arguments}}}
 
 
 def write_diffusers(model: Input, out: Path) -> list[str]:
