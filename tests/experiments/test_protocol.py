@@ -157,8 +157,8 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(protocol: Protocol) -
 def test_a_variant_of_a_chain_starts_from_its_own_base(protocol: Protocol) -> None:
     ablation = read_ablations(protocol)["prediction"]
     varied, judged = ablation.parts("prediction", protocol)
-    assert needs(varied, judged["x0"], 0)["fit"] == [("ldm-base~prediction-x0", 0)]
-    assert needs(varied, "ldm-base~prediction-x0", 0)["fit"] == [("autoencoder", 0)]
+    assert needs(varied, judged["v"], 0)["fit"] == [("ldm-base~prediction-v", 0)]
+    assert needs(varied, "ldm-base~prediction-v", 0)["fit"] == [("autoencoder", 0)]
 
 
 def test_an_option_can_be_for_one_of_the_refits_alone(protocol: Protocol) -> None:
