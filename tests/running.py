@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from samples import DENOISER, KL, PIXELS, SEGMENTER, VQ
+from samples import DENOISER, ENCODER, KL, PIXELS, SEGMENTER, VQ
 
 from ctp_ldm.configuration import shipped_configs
 
@@ -92,6 +92,7 @@ def shrunk(name: str, folder: Path) -> list[str]:
     elif stage_of(name) != "autoencoder":
         one_step = setting(name, "model", "init_args", "noise") is not None
         arguments |= {"denoiser": DENOISER, "steps": 1 if one_step else 2}
+        arguments["condition"] = ENCODER if setting(name, "model", "init_args", "condition") else None
     path = folder / f"shrunk-{name.replace('/', '-')}"
     path.write_text(yaml.safe_dump({"model": {"init_args": arguments}}))
     return [f"--config={path}"]

@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import TypeVar
 
+import torch
 from tqdm import tqdm
 
 from ctp_ldm.data.cases import Case
@@ -42,8 +43,11 @@ def each_case(
             for case in cases:
                 collect(case, lambda case=case: work(case))  # type: ignore[misc]
             return results, sorted(faults, key=str)
-        # spawn: a process that has started torch threads must not be forked.
-        with ProcessPoolExecutor(min(workers, len(cases)), mp_context=get_context("spawn")) as pool:
+        # spawn: a process that has started torch threads must not be forked. Each has its share of the cores: threads
+        # that wait for one another's cores are slower than none.
+        processes = min(workers, len(cases))
+        share = max(1, torch.get_num_threads() // processes)
+        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (share,)) as pool:
             futures = {pool.submit(work, case): case for case in cases}
             try:
                 for future in as_completed(futures):
