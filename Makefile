@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+SEED ?= 0
 VENV ?= .venv
 
 BIN := $(VENV)/bin
@@ -31,8 +32,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
 	@touch $@
 
-demo: $(STAMP)  ## run the whole pipeline on a digital phantom, into runs/demo
-	$(BIN)/ctp-ldm demo
+demo: $(STAMP)  ## run the whole pipeline on a digital phantom, into runs/demo (SEED=0 makes the patients)
+	$(BIN)/ctp-ldm demo --seed '$(SEED)'
 
 reproduce: $(STAMP)  ## make or resume the study of the README's section The proof, into runs/reproduce
 	$(BIN)/ctp-ldm reproduce

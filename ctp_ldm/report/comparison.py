@@ -46,7 +46,7 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
         if not set(arm.patients) & set(first.patients) - set(PATIENT):
             raise ComparisonError(f"runs {first.name} and {arm.name} have no metric in common: test both alike")
         odd = sorted(set(arm.patients) ^ set(first.patients))
-        if odd:
+        if odd and arm.makes_images == first.makes_images:
             print(f"note: {first.name} and {arm.name} do not both have {', '.join(odd)}")
     result = _first_things_first(compare_arms(arms, first))
     out.mkdir(parents=True, exist_ok=True)
