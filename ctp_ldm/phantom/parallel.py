@@ -7,6 +7,8 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from ctp_ldm.phantom.anatomy import Atlas, load_atlas
 
 Case = TypeVar("Case")
@@ -43,6 +45,8 @@ def shared_atlas() -> Atlas:
 def _begin_worker(atlas: Atlas) -> None:
     global _atlas
     _atlas = atlas
+    # One for each process is what there are cores for: small products that share them out again take longer.
+    threadpool_limits(1)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
