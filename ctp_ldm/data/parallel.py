@@ -6,6 +6,7 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ctp_ldm.data.cases import Case
@@ -47,7 +48,7 @@ def each_case(
         # that wait for one another's cores are slower than none.
         processes = min(workers, len(cases))
         share = max(1, torch.get_num_threads() // processes)
-        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (share,)) as pool:
+        with ProcessPoolExecutor(processes, get_context("spawn"), _keep_to, (share,)) as pool:
             futures = {pool.submit(work, case): case for case in cases}
             try:
                 for future in as_completed(futures):
@@ -56,3 +57,9 @@ def each_case(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return results, sorted(faults, key=str)
+
+
+def _keep_to(threads: int) -> None:
+    """Let torch and the libraries under numpy and scipy use no more."""
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
