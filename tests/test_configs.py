@@ -100,7 +100,7 @@ def test_the_clinics_rule_is_tested_without_training(command: Command, patients:
     command("test", "--config=threshold.yaml", *GRID, *SMALL, "--data.store=store")
     table = pd.read_csv("runs/threshold/test/patients.csv")
     assert table["dice"].between(0, 1).all()
-    assert table["hallucinated_penumbra_ml"].notna().all(), "there is a map of Tmax"
+    assert table["false_penumbra_ml"].notna().all(), "there is a map of Tmax"
     with pytest.raises(ConfigError, match="nothing to train"):
         command("fit", "--config=threshold.yaml", *GRID, *SMALL, "--data.store=store")
 
@@ -112,7 +112,7 @@ def test_a_segmenter_reads_what_another_model_synthesises(
     arguments = [*options("demo/diffusion.yaml", store, tmp_path), "--trainer.default_root_dir=run"]
     command("test", *arguments, f"--ckpt_path={model}", f"--segmenter={reader}")
     table = pd.read_csv("run/test/patients.csv", index_col="case")
-    assert {"dice", "dice_real", "hallucinated_ml", "brain_mae_adc", "ms_ssim_dwi"} <= set(table)
+    assert {"dice", "dice_real", "false_ml", "brain_mae_adc", "ms_ssim_dwi"} <= set(table)
     command("test", *options("demo/segmenter.yaml", store, tmp_path), f"--ckpt_path={reader}",
             "--trainer.default_root_dir=own")  # fmt: skip
     own = pd.read_csv("own/test/patients.csv", index_col="case")

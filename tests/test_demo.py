@@ -37,7 +37,7 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     monkeypatch.setattr(Processes, "run", lambda self, arguments, log: found(arguments))
     for name in ("phantom", "run_command", "compare", "report"):
         monkeypatch.setattr(module, name, lambda *_, name=name, **__: found([name]))
-    row = {"detected_10ml": [1.0, 0.0], "lesion_dice": [0.25, 0.75], "hallucinated_ml": [3.0, 5.0]}
+    row = {"detected_10ml": [1.0, 0.0], "lesion_dice": [0.25, 0.75], "false_ml": [3.0, 5.0]}
     for run in module.CEILINGS:
         (module.ROOT / run / "test").mkdir(parents=True)
         pd.DataFrame(row, index=pd.Index(["a", "b"], name="case")).to_csv(module.ROOT / run / "test" / "patients.csv")

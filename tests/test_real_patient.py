@@ -182,7 +182,7 @@ def test_faults_of_a_real_patients_image_have_the_expected_order_in_every_metric
     assert rows["erased"]["dice"] < 0.2
     assert rows["erased"]["lesion_mae_dwi"] == max(row["lesion_mae_dwi"] for row in rows.values())
     assert painted["lesion_mae_dwi"] == painted["lesion_mae_adc"] == 0, "lesion MAE alone rewards painting"
-    for column in ("hallucinated_ml", "hallucinated_rim_ml", "rim_mae_dwi", "absolute_volume_error_ml"):
+    for column in ("false_ml", "false_near_ml", "rim_mae_dwi", "absolute_volume_error_ml"):
         others = [row[column] for name, row in rows.items() if name not in ("painted", "erased")]
         assert painted[column] > max(others), column
     assert painted["dice"] < rows["blurred"]["dice"]

@@ -26,10 +26,10 @@ def draw_lesions(rows: Mapping[str, Mapping[str, float]]) -> Figure:
     agreement.set(xlabel="mean of found and reference, mL", ylabel="found − reference, mL")
     overlap.scatter([b for _, b in pairs], [row["dice"] for row in rows.values() if not math.isnan(row["dice"])], s=14)
     overlap.set(xlabel="reference, mL", ylabel="Dice", ylim=(-0.02, 1.02))
-    names = [name for name in next(iter(rows.values()), {}) if name.startswith("hallucinated_")]
+    names = [name for name in next(iter(rows.values()), {}) if name.startswith("false_")]
     for place, name in enumerate(names):
         values = [row[name] for row in rows.values() if not math.isnan(row[name])]
         invented.scatter([place] * len(values), values, s=14)
-    invented.set_xticks(range(len(names)), [name.removeprefix("hallucinated_") for name in names], rotation=20)
+    invented.set_xticks(range(len(names)), [name.removeprefix("false_") for name in names], rotation=20)
     invented.set_ylabel("found outside the reference, mL")
     return figure

@@ -25,8 +25,8 @@ from ctp_ldm.runs import write_text
 from ctp_ldm.sample import Sample, Synthesis
 
 VALIDATED = (
-    *("dice", "lesion_dice", "dice_real", "detected", "detected_10ml"),
-    *("hallucinated_ml", "absolute_volume_error_ml"),
+    *("lesion_dice", "lesion_dice_real", "sensitivity", "precision", "detected", "detected_10ml"),
+    *("false_ml", "any_false_free", "absolute_volume_error_ml", "dice"),
 )
 Rows = dict[str, dict[str, float]]
 

@@ -178,7 +178,7 @@ def _say_the_end() -> None:
         means = read_run(ROOT / run).patients.mean()
         print(
             f"ceiling, {who}: detects {means['detected_10ml']:.2f} of the lesions of at least 10 mL, "
-            f"Dice {means['lesion_dice']:.3f}, false lesion {means['hallucinated_ml']:.1f} mL"
+            f"Dice {means['lesion_dice']:.3f}, false lesion {means['false_ml']:.1f} mL"
         )
     print(
         f"""

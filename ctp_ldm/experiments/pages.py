@@ -11,7 +11,7 @@ from ctp_ldm.experiments.table import ablation_markdown, markdown
 from ctp_ldm.report.arms import require_comparable
 from ctp_ldm.runs import write_text
 
-DRAWN = ("dice", "hallucinated_ml", "lesion_mae_adc", "brain_mae_adc")
+DRAWN = ("lesion_dice", "false_ml", "lesion_mae_adc", "brain_mae_adc")
 
 
 def write_pages(study: Study) -> tuple[Path, Path]:

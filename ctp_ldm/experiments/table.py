@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ctp_ldm.experiments.protocol import Ablation, Protocol
 from ctp_ldm.metrics import Interval, Metric, describe, holm, no_worse, paired_difference, sign_flip_test
 from ctp_ldm.report.arms import Arm, require_comparable
-from ctp_ldm.report.differences import interval
+from ctp_ldm.report.differences import CEILING, interval
 from ctp_ldm.report.wording import NONE, p_value, value, with_interval
 
 REALISM = "Fréchet distance, the reader's features ↓"
@@ -68,7 +68,8 @@ def difference(column: str, ours: Arm, theirs: Arm) -> Interval:
 
 def is_better(column: str, change: Interval) -> bool:
     """Whether the interval of a difference lies on the good side of 0."""
-    return change.low > 0 if describe(column).better == "higher" else change.high < 0
+    better = describe(column).better
+    return change.low > 0 if better == "higher" else better == "lower" and change.high < 0
 
 
 def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
@@ -152,7 +153,7 @@ def _better(protocol: Protocol, arms: Sequence[Arm]) -> list[str]:
             if arm is ours or title.startswith("ceiling"):
                 continue
             for column in protocol.columns:
-                if column not in arm.patients or column not in ours.patients or column == "dice_real":
+                if column not in arm.patients or column not in ours.patients:
                     continue
                 change = difference(column, arm, ours)
                 if is_better(column, change):
@@ -207,7 +208,7 @@ def _grid(lines: Sequence[Sequence[str]]) -> str:
 def ablation_markdown(ablation: Ablation, arms: Sequence[Arm], columns: Sequence[str]) -> str:
     """A row for each variant: mean, and paired difference from the first."""
     first = arms[0]
-    shown = [c for c in columns if all(c in arm.patients for arm in arms) and c != "dice_real"]
+    shown = [c for c in columns if all(c in arm.patients for arm in arms) and c not in CEILING]
     lines = [["variant", *(heading(describe(column)) for column in shown)]]
     for arm in arms:
         cells = []

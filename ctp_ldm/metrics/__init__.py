@@ -1,9 +1,9 @@
 """What is measured of a patient, and what is concluded over patients.
 
-A patient's columns come from `evaluate_patient`, which reads `PatientVolumes` and puts together `image_metrics`,
-`uncertainty_metrics` and `lesion_metrics`; `describe` says what a column is called and which way is better. Over
-patients there are `statistics.py` (means, pairs, seeds, tests) and `agreement.py` (volumes). `PatientMetrics` gathers
-the image errors slice by slice while a network is trained, without holding volumes.
+A patient's columns come from `evaluate_patient`, which reads `PatientVolumes` and puts together `lesion_metrics`,
+`contrast_metrics`, `image_metrics` and `uncertainty_metrics`; `describe` says what a column is called and which way is
+better. Over patients there are `statistics.py` (means, pairs, seeds, tests) and `agreement.py` (volumes).
+`PatientMetrics` gathers the image errors slice by slice while a network is trained, without holding volumes.
 """
 
 from ctp_ldm.metrics.agreement import (
@@ -17,6 +17,7 @@ from ctp_ldm.metrics.agreement import (
     icc,
 )
 from ctp_ldm.metrics.catalogue import METRICS, Metric, UnknownMetric, describe
+from ctp_ldm.metrics.contrast import contrast_metrics
 from ctp_ldm.metrics.evaluation import evaluate_patient
 from ctp_ldm.metrics.features import frechet_distance
 from ctp_ldm.metrics.images import image_metrics
@@ -59,6 +60,7 @@ __all__ = [
     "by_stratum",
     "calibration_curve",
     "ccc",
+    "contrast_metrics",
     "decisions",
     "describe",
     "evaluate_patient",

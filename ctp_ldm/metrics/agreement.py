@@ -10,7 +10,7 @@ from scipy import stats
 
 from ctp_ldm.metrics.statistics import Interval, StatisticsError, bootstrap_mean, proportion
 
-STRATA_ML = (1.0, 5.0, 25.0, 70.0)
+STRATA_ML = (1.0, 10.0, 70.0)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def by_stratum(
     edges: Sequence[float] = STRATA_ML,
     summary: Callable[[Sequence[float]], Interval] = bootstrap_mean,
 ) -> dict[str, Interval]:
-    """A column summarised for patients of like reference volume: "no lesion", "< 1 mL", "1–5 mL", …, "≥ 70 mL".
+    """A column summarised for patients of like reference volume: "no lesion", "< 1 mL", "1–10 mL", …, "≥ 70 mL".
 
     A stratum holds its lower edge; patients without reference volume are in none. All strata come back, empty ones
     with NaN. For detection, `summary=proportion`.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ctp_ldm.metrics.contrast import contrast_metrics
 from ctp_ldm.metrics.images import image_metrics
 from ctp_ldm.metrics.lesions import dice, lesion_metrics
 from ctp_ldm.metrics.uncertainty import uncertainty_metrics
@@ -14,14 +15,14 @@ from ctp_ldm.metrics.volumes import PatientVolumes
 def evaluate_patient(volumes: PatientVolumes, spans: Sequence[float]) -> dict[str, float]:
     """Column → value; NaN where a column is not defined for this patient.
 
-    Columns of `image_metrics`; of `uncertainty_metrics` where there is a deviation; of `lesion_metrics` where a
-    segmenter found a lesion mask on the synthetic image; and where it also looked at the real one, its own ceiling:
+    Columns of `lesion_metrics`, where a segmenter found a lesion mask on the synthetic image; where it also looked at
+    the real one, its own ceiling; then those of `contrast_metrics` and `image_metrics`, and of `uncertainty_metrics`
+    where there is a deviation. The ceiling is what `lesion_metrics` calls the same without `real`:
 
-        dice_real       Dice of the lesion found on the real image; both empty 1, one empty 0
-        found_real_ml   its volume
+        lesion_dice_real, false_real_ml, found_real_ml, dice_real
 
-    A patient whose `lesion` is None has no reference, which is not the same as no lesion: of the lesion columns only
-    found_ml and found_real_ml are then defined.
+    A patient whose `lesion` is None has no reference, which is not the same as no lesion: of the segmenter's columns
+    only found_ml and found_real_ml are then defined.
 
     Args:
         volumes: of the patient.
@@ -30,14 +31,12 @@ def evaluate_patient(volumes: PatientVolumes, spans: Sequence[float]) -> dict[st
     Raises:
         ValueError: not as many spans as targets.
     """
-    result = image_metrics(volumes, spans) | uncertainty_metrics(volumes)
-    reference, found, found_real = volumes.lesion, volumes.found, volumes.found_real
-    if found is not None:
-        result |= _lesion_columns(volumes, found)
-    if found_real is not None:
-        result["dice_real"] = math.nan if reference is None else dice(found_real, reference)
-        result["found_real_ml"] = float(found_real.sum()) * volumes.voxel_ml
-    return result
+    result: dict[str, float] = {}
+    if volumes.found is not None:
+        result |= _lesion_columns(volumes, volumes.found)
+    if volumes.found_real is not None:
+        result |= _ceiling(volumes, volumes.found_real)
+    return result | contrast_metrics(volumes) | image_metrics(volumes, spans) | uncertainty_metrics(volumes)
 
 
 def _lesion_columns(volumes: PatientVolumes, found: np.ndarray) -> dict[str, float]:
@@ -46,3 +45,14 @@ def _lesion_columns(volumes: PatientVolumes, found: np.ndarray) -> dict[str, flo
     if volumes.lesion is None:
         return {**dict.fromkeys(columns, math.nan), "found_ml": columns["found_ml"]}
     return columns
+
+
+def _ceiling(volumes: PatientVolumes, found: np.ndarray) -> dict[str, float]:
+    reference, found_ml = volumes.lesion, float(found.sum()) * volumes.voxel_ml
+    if reference is None:
+        overlap = lesion_overlap = false_ml = math.nan
+    else:
+        overlap, false_ml = dice(found, reference), float((found & ~reference).sum()) * volumes.voxel_ml
+        lesion_overlap = overlap if reference.any() else math.nan
+    names = ("lesion_dice_real", "false_real_ml", "found_real_ml", "dice_real")
+    return dict(zip(names, (lesion_overlap, false_ml, found_ml, overlap), strict=True))

@@ -22,6 +22,8 @@ def image_metrics(volumes: PatientVolumes, spans: Sequence[float]) -> dict[str, 
         ms_ssim_c               multi-scale SSIM (Wang 2003), slices weighted by their brain voxels: `ms_ssim`
         lesion_mae_c            mean |error| over lesion voxels in the brain; NaN without lesion
         lesion_bias_c           mean error, synthetic − real, there; NaN without lesion
+        tissue_mae_c            mean |error| in the brain that is neither lesion nor fluid (real ADC of 1500 and more);
+                                only where a target is named "adc"
         rim_mae_c               mean |error| in the brain within 10 mm of the lesion, outside it; NaN if there is none
         ms_ssim_scales          how many of the five scales fit into the slices
 
@@ -46,6 +48,7 @@ def image_metrics(volumes: PatientVolumes, spans: Sequence[float]) -> dict[str, 
     """
     brain = volumes.brain
     lesion = np.zeros_like(brain) if volumes.lesion is None else volumes.lesion & brain
+    healthy = volumes.tissue & ~lesion
     near = rim(lesion, volumes.spacing) & brain
     opposite = mirrored(lesion, brain) & brain & ~lesion
     real, synthetic = volumes.real.astype(float), volumes.synthetic.astype(float)
@@ -62,6 +65,8 @@ def image_metrics(volumes: PatientVolumes, spans: Sequence[float]) -> dict[str, 
             f"lesion_bias_{channel}": _mean(error, lesion),
             f"rim_mae_{channel}": _mean(abs(error), near),
         }
+        if "adc" in volumes.targets:
+            result[f"tissue_mae_{channel}"] = _mean(abs(error), healthy)
         if channel == "dwi":
             ratios = [_ratio(image[:, i], lesion, opposite) for image in (real, synthetic)]
             names = ("dwi_ratio_real", "dwi_ratio_synthetic", "dwi_ratio_error")

@@ -24,34 +24,45 @@ def lesion_metrics(
     spacing: tuple[float, float, float],
     penumbra: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Overlap, volumes, lesions one by one, and where lesion was invented. NaN: not defined for this patient.
+    """Overlap, volumes, lesions one by one, and false lesion. NaN: not defined for this patient.
 
-        dice                        2|F ∩ R| / (|F| + |R|); both empty 1, one empty 0
-        lesion_dice                 the same; NaN where the reference is empty
+    Of found F and reference R, and NaN where the reference is empty:
+
+        lesion_dice                 2|F ∩ R| / (|F| + |R|)
+        sensitivity                 |F ∩ R| / |R|
+        detected                    1 where at least 20 % of the reference's volume is found, else 0
+        detected_10ml               the same; NaN where the reference has less than 10 mL
         hd95_mm                     the larger of the two 95th percentiles of distances from surface to surface, which
-                                    are the voxels that erosion takes away (MONAI); NaN where either mask is empty
+                                    are the voxels that erosion takes away (MONAI); NaN also where nothing is found
+
+    False lesion, what is found outside the reference:
+
+        false_ml                    its volume, anywhere
+        false_near_ml               within 10 mm of the reference; NaN where that is empty
+        false_far_ml                beyond 10 mm, near and far are all; NaN where the reference is empty
+        false_mirror_ml             in the mirrored reference; NaN where that is empty
+        false_penumbra_ml           in the penumbra; NaN without a map
+        false_free_ml               where the reference is empty, which is all that is found; NaN for other patients
+        any_false_free              1 where that is a single voxel or more, else 0; NaN for other patients
+
+    Of all patients:
+
         reference_ml, found_ml      volumes
+        shared_ml                   volume of F ∩ R
+        precision                   |F ∩ R| / |F|, 0 where there is no lesion; NaN where nothing is found
         volume_error_ml             found − reference
         absolute_volume_error_ml    its magnitude
+        crosses_25, crosses_70      1 where one volume is at least 25 (70) mL and the other is not, else 0
+        dice                        as lesion_dice, and without lesion 1 where nothing is found, else 0
         lesion_f1                   tp / (tp + (fp + fn) / 2) over 26-connected components, of which a pair matches
                                     when its intersection over union is at least 0.5; both empty 1, one empty 0
                                     (ISLES'24: recognition quality of panoptica's threshold matching)
         lesion_f1_overlap           the forgiving kind of ISLES'22: a reference component that shares a voxel with
                                     `found` is a true positive, a found one that shares none a false positive
         lesion_count_difference     |number found − number in the reference| (ISLES'24)
-        found_share                 |F ∩ R| / |R|; NaN where the reference is empty
-        detected                    1 where at least 20 % of the reference's volume is found, else 0; NaN where it is
-                                    empty
-        detected_10ml               the same; NaN where the reference has less than 10 mL
-        hallucinated_ml             found outside the reference, anywhere
-        hallucinated_free_ml        all that is found where the reference is empty; NaN for other patients
-        hallucinated_rim_ml         found within 10 mm of the reference, outside it; NaN where the reference is empty
-        hallucinated_mirror_ml      found in the mirrored reference, outside the reference; NaN where that is empty
-        hallucinated_penumbra_ml    found in the penumbra, outside the reference; NaN without a map
-        decision_25, decision_70    1 when both volumes are at least 25 (70) mL or both below, else 0
 
-    The parts of the hallucinated volume may overlap (a lesion near the midline has its mirror in its rim) and leave a
-    remainder: they do not add up to the whole.
+    Mirror and penumbra may overlap with near and far. What finds nothing has no false lesion: false_ml says something
+    only beside sensitivity.
 
     Args:
         found: (Z, H, W) bool, H from left to right.
@@ -72,28 +83,32 @@ def lesion_metrics(
     def volume(mask: np.ndarray, defined: bool = True) -> float:
         return float(mask.sum()) * voxel_ml if defined else math.nan
 
-    found_ml, reference_ml = volume(found), volume(reference)
-    share = float((found & reference).sum() / reference.sum()) if any_reference else math.nan
-    detected = float(share >= DETECTED_SHARE) if any_reference else math.nan
-    overlap = dice(found, reference)
+    shared, found_ml, reference_ml = found & reference, volume(found), volume(reference)
+    overlap, near = dice(found, reference), rim(reference, spacing)
+    sensitivity = _share(shared, reference)
+    detected = float(sensitivity >= DETECTED_SHARE) if any_reference else math.nan
     return {
-        "dice": overlap,
         "lesion_dice": overlap if any_reference else math.nan,
-        "hd95_mm": _hd95(found, reference, spacing),
-        "reference_ml": reference_ml,
-        "found_ml": found_ml,
-        "volume_error_ml": found_ml - reference_ml,
-        "absolute_volume_error_ml": abs(found_ml - reference_ml),
-        **_one_by_one(found, reference),
-        "found_share": share,
+        "sensitivity": sensitivity,
         "detected": detected,
         "detected_10ml": detected if reference_ml >= LARGE_ML else math.nan,
-        "hallucinated_ml": volume(outside),
-        "hallucinated_free_ml": volume(found, not any_reference),
-        "hallucinated_rim_ml": volume(outside & rim(reference, spacing), any_reference),
-        "hallucinated_mirror_ml": volume(outside & mirrored(reference, brain), any_reference),
-        "hallucinated_penumbra_ml": math.nan if penumbra is None else volume(outside & penumbra),
-        **{f"decision_{ml}": float((found_ml >= ml) == (reference_ml >= ml)) for ml in DECISION_VOLUMES},
+        "hd95_mm": _hd95(found, reference, spacing),
+        "false_ml": volume(outside),
+        "false_near_ml": volume(outside & near, any_reference),
+        "false_far_ml": volume(outside & ~near, any_reference),
+        "false_mirror_ml": volume(outside & mirrored(reference, brain), any_reference),
+        "false_penumbra_ml": math.nan if penumbra is None else volume(outside & penumbra),
+        "false_free_ml": volume(found, not any_reference),
+        "any_false_free": math.nan if any_reference else float(found.any()),
+        "reference_ml": reference_ml,
+        "found_ml": found_ml,
+        "shared_ml": volume(shared),
+        "precision": _share(shared, found),
+        "volume_error_ml": found_ml - reference_ml,
+        "absolute_volume_error_ml": abs(found_ml - reference_ml),
+        **{f"crosses_{ml}": float((found_ml >= ml) != (reference_ml >= ml)) for ml in DECISION_VOLUMES},
+        "dice": overlap,
+        **_one_by_one(found, reference),
     }
 
 
@@ -101,6 +116,10 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     """2|A ∩ B| / (|A| + |B|) of two bool arrays (Dice 1945); both empty 1, one empty 0."""
     total = int(one.sum()) + int(other.sum())
     return 2 * int((one & other).sum()) / total if total else 1.0
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    return float(part.sum() / whole.sum()) if whole.any() else math.nan
 
 
 def _hd95(found: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]) -> float:

@@ -10,7 +10,7 @@ class LesionOverlap(PatientSums):
     """Dice of each patient's whole volume while a segmenter is trained; `lesion_metrics` is for its evaluation.
 
     dice            2 · both / (found + reference); both empty 1, one empty 0
-    hallucinated    voxels found outside the reference
+    false           voxels found outside the reference
     """
 
     def update(self, found: Tensor, sample: Sample) -> None:
@@ -26,6 +26,6 @@ class LesionOverlap(PatientSums):
     def compute(self) -> PatientTable:
         """Patient → metric → value."""
         return {
-            case: {"dice": 2 * both / (found + reference) if found + reference else 1.0, "hallucinated": found - both}
+            case: {"dice": 2 * both / (found + reference) if found + reference else 1.0, "false": found - both}
             for case, (both, found, reference) in self.sums().items()
         }

@@ -9,6 +9,9 @@ import numpy as np
 
 from ctp_ldm.writing import whole_file
 
+FLUID_ADC = 1500.0
+"""10⁻⁶ mm²/s: voxels above hold fluid, which is not alike on both sides and easily told from a lesion."""
+
 
 class VolumesError(ValueError):
     """A file of evaluated volumes is missing, damaged or of another layout."""
@@ -49,6 +52,13 @@ class PatientVolumes:
     source: np.ndarray | None = None
     sources: tuple[str, ...] = ()
     penumbra: np.ndarray | None = None
+
+    @property
+    def tissue(self) -> np.ndarray:
+        """(Z, H, W) bool, the brain less voxels of fluid by the real ADC; the whole brain where no target is ADC."""
+        if "adc" not in self.targets:
+            return self.brain
+        return np.asarray(self.brain & (self.real[:, self.targets.index("adc")] < FLUID_ADC))
 
     @property
     def voxel_ml(self) -> float:

@@ -70,4 +70,4 @@ class LesionModule(TranslationModule):
         means = mean_over_patients(self.val_overlap.compute())
         self.val_overlap.reset()
         self.log("val/dice", means["dice"], prog_bar=True)
-        self.log("val/hallucinated_voxels", means["hallucinated"])
+        self.log("val/false_voxels", means["false"])

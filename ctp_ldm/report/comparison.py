@@ -17,7 +17,7 @@ from ctp_ldm.report.runs import ComparisonError
 
 __all__ = ["ComparisonError", "compare_runs"]
 
-FIRST = ("detected_10ml", "lesion_dice", "hallucinated_ml", "lesion_mae_", "brain_mae_")
+FIRST = ("detected_10ml", "lesion_dice", "false_ml", "lesion_mae_", "brain_mae_")
 """Columns, or their beginnings, that models are judged by: they stand first, and alone on the screen."""
 
 

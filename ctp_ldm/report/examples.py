@@ -31,7 +31,7 @@ def choose_examples(study: Study) -> Examples:
 
 
 def _by_lesion(arm: str, patients: pd.DataFrame) -> Examples:
-    reference, outside = patients["reference_ml"], patients["hallucinated_ml"]
+    reference, outside = patients["reference_ml"], patients["false_ml"]
     lesion, free = reference > 0, reference == 0
     found = lesion & (patients["detected"] == 1)
     large, missed = found & (reference >= LARGE_ML), lesion & ~found

@@ -38,10 +38,10 @@ class Row:
 
 
 def primary_rows(study: Study) -> list[Row]:
-    """Dice and hallucinated volume, missing or not, and beside them what the segmenter reaches on real images."""
+    """Dice and false lesion volume, missing or not, and beside them what the segmenter reaches on real images."""
     columns = list(dict.fromkeys([*NEED_SEGMENTER, *(c for c in study.metrics if study.metric(c).primary)]))
-    if any("dice_real" in arm.patients for arm in study.arms):
-        columns.insert(1, "dice_real")
+    if any("lesion_dice_real" in arm.patients for arm in study.arms):
+        columns.insert(1, "lesion_dice_real")
     rows = [_means(study, column) for column in columns]
     if all(cell is None for row in rows for cell in row.cells):
         # Without a segmenter errors in the lesion are the best there is; they come second all the same.
@@ -51,7 +51,7 @@ def primary_rows(study: Study) -> list[Row]:
 
 def secondary_rows(study: Study) -> list[Row]:
     """All other metrics."""
-    shown = {*NEED_SEGMENTER, "dice_real"}
+    shown = {*NEED_SEGMENTER, "lesion_dice_real"}
     return [_means(study, c) for c in study.metrics if c not in shown and not study.metric(c).primary]
 
 
@@ -132,18 +132,20 @@ def segmenter_note(study: Study) -> str:
         return "Lesions were found in the source, without synthetic images."
     name = f"{told[0]['path']} ({told[0]['sha256'][:12]})" if told else "a segmenter that the run does not name"
     who = f"Lesions were found by {name}"
-    means = [(arm, mean) for arm in study.arms if (mean := study.mean("dice_real", arm))]
+    means = [(arm, mean) for arm in study.arms if (mean := study.mean("lesion_dice_real", arm))]
     if not means:
         return f"{who}; its Dice on the real images is not known{direct}."
-    return f"{who}; on the real images its own Dice is {wording.with_interval(means[0][1], 3)}{direct}."
+    ceiling = wording.with_interval(means[0][1], 3)
+    return f"{who}; on the real images its own Dice in patients with lesion is {ceiling}{direct}."
 
 
 def _means(study: Study, column: str) -> Row:
     metric = study.metric(column)
     cells = [_mean(study, column, metric, arm) for arm in study.arms]
     missing = NEEDS_SEGMENTER if column in NEED_SEGMENTER else wording.NONE
-    title = "Dice of the segmenter on real images" if column == "dice_real" else metric.title
-    hint = "what it reaches where nothing is synthetic" if column == "dice_real" else _hint(metric)
+    ceiling = column == "lesion_dice_real"
+    title = "Dice of the segmenter on real images" if ceiling else metric.title
+    hint = "what it reaches where nothing is synthetic" if ceiling else _hint(metric)
     return Row(title, hint, metric.primary, cells, missing)
 
 
@@ -188,7 +190,7 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
 
 def _run(study: Study, arm: Arm, number: int) -> Sequence[str]:
     run = arm.runs[number]
-    told, ceiling = run.segmenter, study.mean("dice_real", arm)
+    told, ceiling = run.segmenter, study.mean("lesion_dice_real", arm)
     return [
         str(run.folder),
         *(str(run.summary.get(key) or "not told") for key in ("stage", "checkpoint")),

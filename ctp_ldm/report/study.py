@@ -19,7 +19,7 @@ from ctp_ldm.report.differences import compare_arms, primary_tests
 from ctp_ldm.report.runs import ComparisonError, TestedRun, read_run
 from ctp_ldm.spec import Channel, DataSpec
 
-NEED_SEGMENTER = ("dice", "hallucinated_ml")
+NEED_SEGMENTER = ("lesion_dice", "false_ml")
 OF_SAMPLES = "uncertainty_"
 """Columns of runs that drew several samples."""
 
@@ -169,14 +169,14 @@ def _remarks(arms: Sequence[Arm]) -> list[str]:
     if lesions is not None and not (lesions > 0).any():
         remarks.append(
             "No patient has a lesion: errors in the lesion, detection and agreement of volumes are empty. What is "
-            "found here is hallucinated."
+            "found here is false lesion."
         )
     compared = sum(len(arm.runs) for arm in arms) > 1
     for arm in arms:
         missing = [column for column in NEED_SEGMENTER if column not in arm.patients]
         if missing:
             remarks.append(
-                f"{arm.name}: Dice and hallucinated volume need a segmenter that took no part in training. Give one to "
+                f"{arm.name}: Dice and false lesion volume need a segmenter that took no part in training. Give one to "
                 "ctp-ldm test (--segmenter CHECKPOINT) and test the run again."
             )
         if compared and any(run.spec is None for run in arm.runs):

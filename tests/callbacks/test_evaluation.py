@@ -110,8 +110,8 @@ def test_what_a_segmenter_finds_is_compared_with_the_reference(patients: Sample,
         both = (found[slices] & reference).sum()
         total = found[slices].sum() + reference.sum()
         assert table.loc[case, "dice_real"] == pytest.approx(float(2 * both / total), abs=1e-5)
-    assert np.isnan(table.loc["007", "hallucinated_free_ml"])
-    assert table.loc["8", "hallucinated_free_ml"] == table.loc["8", "hallucinated_ml"]
+    assert np.isnan(table.loc["007", "false_free_ml"])
+    assert table.loc["8", "false_free_ml"] == table.loc["8", "false_ml"]
     summary = json.loads((tmp_path / "test/summary.json").read_text())
     assert summary["segmenter"]["path"] == str(Painter.path)
     assert len(summary["segmenter"]["sha256"]) == 64
@@ -142,7 +142,7 @@ def test_validation_with_a_segmenter_logs_and_draws_lesion_metrics(patients: Sam
     running = trainer(tmp_path, **settings)
     running.validate(autoencoder(), datamodule=ToyData(patients), verbose=False)
     assert 0 <= running.callback_metrics["val/dice"] <= 1
-    assert "val/hallucinated_ml" in running.callback_metrics
+    assert "val/false_ml" in running.callback_metrics
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0})
     events.Reload()
     assert events.Tags()["images"] == ["lesions"]

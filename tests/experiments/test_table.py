@@ -32,15 +32,15 @@ def test_a_real_gain_holds_and_an_absent_one_does_not(protocol: Protocol, tmp_pa
     assert found["ldm", "lesion_mae_adc"].holds
     assert found["ldm", "lesion_mae_adc"].difference.patients == 32, "eight have no lesion"
     assert not found["bridge", "dice"].holds
-    assert all(found[family, "hallucinated_ml"].holds for family in protocol.families)
+    assert all(found[family, "false_ml"].holds for family in protocol.families)
     assert {(c.p is None) for c in found.values() if c.column in protocol.primary.no_worse} == {True}
 
 
 def test_a_gain_by_painting_more_fails_the_margin(protocol: Protocol, tmp_path: Path) -> None:
-    whole(tmp_path, protocol, ldm={**BETTER, "hallucinated_ml": protocol.primary.no_worse["hallucinated_ml"] + 1})
+    whole(tmp_path, protocol, ldm={**BETTER, "false_ml": protocol.primary.no_worse["false_ml"] + 1})
     text = markdown(protocol, study(protocol, tmp_path).arms())
     verdict = next(line for line in text.splitlines() if line.startswith("**conditional LDM.**"))
-    assert "Does not hold: Hallucinated volume." in verdict
+    assert "Does not hold: False lesion volume." in verdict
     assert "MAE in the lesion, ADC −25" in verdict
     assert "(−25 %)" in verdict
 
@@ -81,13 +81,13 @@ def test_differences_of_each_seed_are_shown_and_missing_ones_told(protocol: Prot
 
 def test_a_rival_that_is_better_is_named_and_a_ceiling_is_not(protocol: Protocol, tmp_path: Path) -> None:
     whole(tmp_path, protocol)
-    result(tmp_path, "direct", dice=0.2, hallucinated_ml=3.0)
+    result(tmp_path, "direct", dice=0.2, false_ml=3.0)
     result(tmp_path, "oracle", dice=0.3)
     text = markdown(protocol, study(protocol, tmp_path).arms())
     better = text.split("## Who is better than ours")[1].split("## All arms")[0]
     named = [line for line in better.splitlines() if "lesion from CT perfusion directly" in line]
     assert len(named) == 3, "than ours of every family"
-    assert all(re.search(r"Dice 0\.(19|20)\d\d \[", line) and "Hallucinated" not in line for line in named)
+    assert all(re.search(r"Dice 0\.(19|20)\d\d \[", line) and "False lesion" not in line for line in named)
     assert "true perfusion" not in better
     assert "true perfusion" in text.split("## All arms")[1]
 

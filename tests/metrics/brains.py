@@ -1,12 +1,14 @@
 """A small brain with a lesion, and copies of it with the faults that synthetic images have."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from ctp_ldm.metrics import PatientVolumes
+from ctp_ldm.metrics import PatientVolumes, describe
 
 SHAPE = (8, 44, 48)
 SPACING = (6.0, 2.0, 2.5)
@@ -79,14 +81,40 @@ def painted(image: np.ndarray) -> np.ndarray:
     return np.where(more[:, None], np.array(LESION_VALUES, dtype=np.float32)[None, :, None, None], image)
 
 
+def blank(image: np.ndarray) -> np.ndarray:
+    """The medians of the brain everywhere in it: no lesion, no anatomy, and no large error in most of the brain."""
+    median = np.median(image.transpose(0, 2, 3, 1)[BRAIN], axis=0)
+    return np.where(BRAIN[:, None], median[None, :, None, None], np.float32(0))
+
+
 FAULTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "perfect": lambda image: image,
     "blurred": blurred,
     "shifted": shifted,
     "erased": erased,
     "painted": painted,
+    "blank": blank,
 }
 
 
 def without_segmenter(patient: PatientVolumes) -> PatientVolumes:
     return replace(patient, found=None, found_real=None)
+
+
+def goodness(column: str, value: float) -> float:
+    """More is better, whichever way the column runs."""
+    return {"higher": value, "lower": -value, "zero": -abs(value)}[str(describe(column).better)]
+
+
+def order(rows: dict[str, dict[str, float]], column: str) -> str:
+    """Such as "perfect > blurred = erased": the copies from good to bad; without those for which it is NaN."""
+    good = {name: goodness(column, row[column]) for name, row in rows.items() if not math.isnan(row[column])}
+    ranked = sorted(good, key=lambda name: -good[name])
+    signs = [" = " if math.isclose(good[a], good[b], abs_tol=1e-9) else " > " for a, b in pairwise(ranked)]
+    return "".join(part for pair in zip(ranked, [*signs, ""], strict=True) for part in pair)
+
+
+def judged(rows: dict[str, dict[str, float]]) -> list[str]:
+    """Columns with a better side, that are defined for a copy."""
+    columns = next(iter(rows.values()))
+    return [c for c in columns if describe(c).better and not all(math.isnan(row[c]) for row in rows.values())]

@@ -19,9 +19,9 @@ def test_every_column_of_a_patient_is_described() -> None:
 
 
 def test_the_primary_metrics() -> None:
-    assert [name for name, metric in METRICS.items() if metric.primary] == ["dice", "hallucinated_ml"]
-    assert describe("dice").better == "higher"
-    assert describe("hallucinated_ml").better == "lower"
+    assert [name for name, metric in METRICS.items() if metric.primary] == ["lesion_dice", "false_ml"]
+    assert describe("lesion_dice").better == "higher"
+    assert describe("false_ml").better == "lower"
 
 
 def test_a_channel_brings_its_name_unit_and_decimals() -> None:
@@ -42,6 +42,7 @@ def test_other_channels_go_by_their_own_name() -> None:
 def test_names_without_channel_are_no_channels() -> None:
     assert describe("ms_ssim_scales").channel is None
     assert describe("dwi_ratio_real").channel is None
+    assert describe("ap_dwi_real").channel == "dwi"
 
 
 @pytest.mark.parametrize("column", ["brain_mae_", "sharpness", "dice_of_something", ""])

@@ -79,6 +79,17 @@ def test_errors_by_hand() -> None:
         assert row[f"lesion_bias_{channel}"] == pytest.approx(-0.5)
         assert row[f"rim_mae_{channel}"] == pytest.approx(3)  # the third is 8 mm away, the fourth 16
     assert "adc620_dice" not in row
+    assert not [column for column in row if column.startswith("tissue_mae")], "nothing says where fluid is"
+
+
+def test_error_in_tissue_by_hand() -> None:
+    """Of errors 1, −2, 3, 4 the first two are in the lesion, the last in fluid by the real ADC."""
+    patient = replace(uneven(), targets=("x", "adc"))
+    patient.real[0, 1, 5, 4:8] = patient.synthetic[0, 1, 5, 4:8] = (800.0, 900.0, 1499.0, 1500.0)
+    row = image_metrics(patient, (4.0, 3000.0))
+    assert (row["tissue_mae_x"], row["tissue_mae_adc"]) == pytest.approx((3, 0))
+    patient.real[0, 1, 5, 6] = 3000.0
+    assert math.isnan(image_metrics(patient, (4.0, 3000.0))["tissue_mae_x"])
 
 
 def test_other_channels_have_no_ratio_and_no_adc_volume() -> None:

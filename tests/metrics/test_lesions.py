@@ -16,8 +16,8 @@ from metrics.brains import BRAIN, LESION, SPACING, ellipsoid
 Box = tuple[slice, slice, slice]
 NOTHING = np.zeros_like(BRAIN)
 UNDEFINED_WITHOUT_LESION = {
-    *("lesion_dice", "hd95_mm", "found_share", "detected", "detected_10ml"),
-    *("hallucinated_rim_ml", "hallucinated_mirror_ml"),
+    *("lesion_dice", "hd95_mm", "sensitivity", "detected", "detected_10ml"),
+    *("false_near_ml", "false_far_ml", "false_mirror_ml"),
 }
 VOXEL_ML = 0.03
 
@@ -79,6 +79,41 @@ def test_volumes_are_in_ml() -> None:
     row = measure(boxes(box(0, 0, 0, (2, 5, 5))), boxes(box(0, 0, 0, (4, 5, 5))), (5.0, 2.0, 2.0))
     assert (row["found_ml"], row["reference_ml"]) == pytest.approx((1.0, 2.0))
     assert (row["volume_error_ml"], row["absolute_volume_error_ml"]) == pytest.approx((-1.0, 1.0))
+    assert (row["shared_ml"], row["sensitivity"], row["precision"]) == pytest.approx((1.0, 0.5, 1.0))
+
+
+@pytest.mark.parametrize("spacing", [(5.0, 2.0, 2.0), (60.0, 8.0, 9.0), (250.0, 8.0, 9.0)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_lesion_columns_are_those_of_a_few_lines_of_numpy(seed: int, spacing: tuple[float, float, float]) -> None:
+    """From nothing but counted voxels and measured distances; lesions of less than 10, and more than 25 and 70 mL."""
+    found, reference = random_masks(seed)
+    found &= np.random.default_rng(seed).random(found.shape) < 0.5
+    row, ml = measure(found, reference, spacing), np.prod(spacing) / 1000
+    f, r, both = int(found.sum()), int(reference.sum()), int(np.sum(found * reference))
+    places = np.argwhere(reference) * spacing
+    away = np.array([np.sqrt(((places - v * spacing) ** 2).sum(1)).min() for v in np.argwhere(found & ~reference)])
+    columns = np.argwhere(found & ~reference)
+    opposite = [reference[z, found.shape[1] - 1 - h, w] for z, h, w in columns]
+    expected = {
+        "reference_ml": r * ml,
+        "found_ml": f * ml,
+        "shared_ml": both * ml,
+        "lesion_dice": 2 * both / (f + r),
+        "dice": 2 * both / (f + r),
+        "sensitivity": both / r,
+        "precision": both / f,
+        "detected": float(both >= 0.2 * r),
+        "detected_10ml": float(both >= 0.2 * r) if r * ml >= 10 else math.nan,
+        "false_ml": (f - both) * ml,
+        "false_near_ml": np.sum(away <= 10) * ml,
+        "false_far_ml": np.sum(away > 10) * ml,
+        "false_mirror_ml": np.sum(opposite) * ml,
+        "volume_error_ml": (f - r) * ml,
+        "absolute_volume_error_ml": abs(f - r) * ml,
+        "crosses_25": float(min(f, r) * ml < 25 <= max(f, r) * ml),
+        "crosses_70": float(min(f, r) * ml < 70 <= max(f, r) * ml),
+    }
+    assert {column: row[column] for column in expected} == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(("found_voxels", "share", "detected"), [(0, 0.0, 0), (9, 0.18, 0), (10, 0.2, 1), (50, 1.0, 1)])
@@ -87,7 +122,7 @@ def test_a_lesion_is_detected_by_a_fifth_of_its_volume(found_voxels: int, share:
     reference, found = boxes(box(0, 0, 0, (2, 5, 5))), boxes(box(0, 8, 8, (1, 2, 2)))
     found[np.unravel_index(np.flatnonzero(reference)[:found_voxels], found.shape)] = True
     small, large = (measure(found, reference, (mm, 5.0, 4.0)) for mm in (5.0, 10.0))
-    assert (small["found_share"], small["detected"]) == (pytest.approx(share), detected)
+    assert (small["sensitivity"], small["detected"]) == (pytest.approx(share), detected)
     assert math.isnan(small["detected_10ml"])
     assert large["detected_10ml"] == detected
     assert small["lesion_dice"] == small["dice"]
@@ -154,28 +189,37 @@ def test_the_forgiving_f1_is_that_of_loops_over_components(seed: int) -> None:
     assert row["lesion_count_difference"] == abs(n - m)
 
 
-# ----------------------------------------------------------------------------------------------------- hallucinations
+# ----------------------------------------------------------------------------------------------------- false lesion
 
 
-def test_hallucinated_volume_by_place() -> None:
+def test_false_volume_by_place() -> None:
     near = ellipsoid((4, 31, 24), (18, 20, 24)) & BRAIN & ~LESION  # within 6 mm
     mirror = LESION[:, ::-1]  # the brain is in the middle of the grid
     far = ellipsoid((4, 21, 41), (7, 6, 6)) & BRAIN
     penumbra = ellipsoid((4, 27, 35), (10, 12, 20)) & BRAIN
     assert not (far & near).any()
     row = lesion_metrics(LESION | near | mirror | far, LESION, BRAIN, SPACING, penumbra)
-    assert row["hallucinated_ml"] == pytest.approx((near | mirror | far).sum() * VOXEL_ML)
-    assert row["hallucinated_rim_ml"] == pytest.approx(near.sum() * VOXEL_ML)
-    assert row["hallucinated_mirror_ml"] == pytest.approx(mirror.sum() * VOXEL_ML)
-    assert row["hallucinated_penumbra_ml"] == pytest.approx(((near | far) & penumbra).sum() * VOXEL_ML)
-    assert 0 < row["hallucinated_penumbra_ml"] < row["hallucinated_ml"]
-    assert math.isnan(row["hallucinated_free_ml"])
+    assert row["false_ml"] == pytest.approx((near | mirror | far).sum() * VOXEL_ML)
+    assert row["false_near_ml"] == pytest.approx(near.sum() * VOXEL_ML)
+    assert row["false_far_ml"] == pytest.approx((mirror | far).sum() * VOXEL_ML)
+    assert row["false_mirror_ml"] == pytest.approx(mirror.sum() * VOXEL_ML)
+    assert row["false_penumbra_ml"] == pytest.approx(((near | far) & penumbra).sum() * VOXEL_ML)
+    assert 0 < row["false_penumbra_ml"] < row["false_ml"]
+    assert math.isnan(row["false_free_ml"])
+    assert math.isnan(row["any_false_free"])
 
 
-def test_what_is_found_inside_the_reference_is_not_hallucinated() -> None:
+def test_near_ends_at_10_mm_and_far_begins_behind() -> None:
+    """Voxels of 5 mm along W, the lesion's last at 2: 3 and 4 are near, 5 is far; 1 × 1 × 5 mm are 0.005 mL."""
+    reference, found = boxes(box(0, 0, 0, (1, 1, 3))), boxes(box(0, 0, 2, (1, 1, 4)))
+    row = measure(found, reference, (1.0, 1.0, 5.0))
+    assert (row["false_near_ml"], row["false_far_ml"]) == pytest.approx((0.010, 0.005))
+
+
+def test_what_is_found_inside_the_reference_is_not_false() -> None:
     row = lesion_metrics(LESION, LESION, BRAIN, SPACING, penumbra=LESION)
-    parts = [v for k, v in row.items() if k.startswith("hallucinated") and k != "hallucinated_free_ml"]
-    assert parts == [0, 0, 0, 0]
+    parts = [v for k, v in row.items() if k.startswith("false") and k != "false_free_ml"]
+    assert parts == [0] * 5
 
 
 # --------------------------------------------------------------------------------------------------------- empty masks
@@ -184,38 +228,43 @@ def test_what_is_found_inside_the_reference_is_not_hallucinated() -> None:
 def test_nothing_found_where_nothing_is() -> None:
     row = lesion_metrics(NOTHING, NOTHING, BRAIN, SPACING, penumbra=BRAIN)
     assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == 1
-    assert row["hallucinated_ml"] == row["hallucinated_free_ml"] == row["hallucinated_penumbra_ml"] == 0
-    assert row["decision_25"] == row["decision_70"] == 1
+    assert row["false_ml"] == row["false_free_ml"] == row["false_penumbra_ml"] == 0
+    assert row["any_false_free"] == row["crosses_25"] == row["crosses_70"] == 0
     undefined = {k for k, v in row.items() if math.isnan(v)}
-    assert undefined == UNDEFINED_WITHOUT_LESION
+    assert undefined == UNDEFINED_WITHOUT_LESION | {"precision"}
 
 
 def test_lesion_found_where_nothing_is() -> None:
     row = lesion_metrics(LESION, NOTHING, BRAIN, SPACING)
     assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == 0
-    assert row["hallucinated_free_ml"] == row["hallucinated_ml"] == row["found_ml"] > 0
+    assert row["false_free_ml"] == row["false_ml"] == row["found_ml"] > 0
+    assert (row["any_false_free"], row["precision"]) == (1, 0)
     undefined = {k for k, v in row.items() if math.isnan(v)}
-    assert undefined == UNDEFINED_WITHOUT_LESION | {"hallucinated_penumbra_ml"}
+    assert undefined == UNDEFINED_WITHOUT_LESION | {"false_penumbra_ml"}
 
 
 def test_nothing_found_where_a_lesion_is() -> None:
     row = lesion_metrics(NOTHING, LESION, BRAIN, SPACING)
-    assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == row["detected"] == row["found_share"] == 0
+    assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == row["detected"] == row["sensitivity"] == 0
     assert row["volume_error_ml"] == -row["reference_ml"] < 0
-    assert row["hallucinated_ml"] == row["hallucinated_rim_ml"] == row["hallucinated_mirror_ml"] == 0
+    assert row["false_ml"] == row["false_near_ml"] == row["false_far_ml"] == row["false_mirror_ml"] == 0
     undefined = {k for k, v in row.items() if math.isnan(v)}
-    assert undefined == {"hd95_mm", "hallucinated_free_ml", "hallucinated_penumbra_ml"}
+    assert undefined == {"precision", "hd95_mm", "false_free_ml", "any_false_free", "false_penumbra_ml"}
+
+
+def test_a_single_voxel_is_a_false_lesion() -> None:
+    assert measure(boxes(box(0, 0, 0, (1, 1, 1))), boxes())["any_false_free"] == 1
 
 
 @pytest.mark.parametrize(
-    ("found", "reference", "same_25", "same_70"),
-    [(24, 24, 1, 1), (24, 25, 0, 1), (25, 69, 1, 1), (69, 70, 1, 0), (10, 80, 0, 0), (70, 90, 1, 1)],
+    ("found", "reference", "crosses_25", "crosses_70"),
+    [(24, 24, 0, 0), (24, 25, 1, 0), (69, 25, 0, 0), (70, 69, 0, 1), (10, 80, 1, 1), (70, 90, 0, 0)],
 )
-def test_decisions_at_25_and_70_ml(found: int, reference: int, same_25: int, same_70: int) -> None:
+def test_volumes_on_both_sides_of_25_and_70_ml(found: int, reference: int, crosses_25: int, crosses_70: int) -> None:
     """Voxels of 1 mL; the threshold itself is above."""
     masks = [np.arange(100).reshape(1, 10, 10) < n for n in (found, reference)]
     row = lesion_metrics(masks[0], masks[1], masks[0], (10.0, 10.0, 10.0))
-    assert (row["decision_25"], row["decision_70"]) == (same_25, same_70)
+    assert (row["crosses_25"], row["crosses_70"]) == (crosses_25, crosses_70)
 
 
 def test_masks_are_bool_and_of_one_shape() -> None:

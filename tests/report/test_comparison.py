@@ -81,11 +81,11 @@ def test_the_tables_are_written(runs: list[Path], tmp_path: Path) -> None:
 def test_what_models_are_judged_by_comes_first_and_alone_on_the_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = {"ssim_dwi": [0.5] * 4, "brain_mae_dwi": [1.0] * 4, "dice": [0.1] * 4, "hallucinated_ml": [1.0] * 4}
+    table = {"ssim_dwi": [0.5] * 4, "brain_mae_dwi": [1.0] * 4, "dice": [0.1] * 4, "false_ml": [1.0] * 4}
     table |= {"lesion_dice": [0.4, 0.5, np.nan, 0.6], "detected_10ml": [1.0, np.nan, np.nan, 0.0]}
     runs = [write_run(tmp_path / name, table) for name in ("one", "two")]
     result = compare_runs(runs, tmp_path / "out")
-    first = ["detected_10ml", "lesion_dice", "hallucinated_ml", "brain_mae_dwi"]
+    first = ["detected_10ml", "lesion_dice", "false_ml", "brain_mae_dwi"]
     assert list(dict.fromkeys(result["metric"])) == [*first, "ssim_dwi", "dice"]
     shown = capsys.readouterr().out
     assert "Detected, lesions of at least 10 mL" in shown

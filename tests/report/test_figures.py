@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ctp_ldm.metrics import bland_altman
-from ctp_ldm.report.figures import Figure, Plot, agreement, calibration, forest, hallucination, strata
+from ctp_ldm.report.figures import Figure, Plot, agreement, calibration, false_lesion, forest, strata
 from ctp_ldm.report.figures.scale import categories, linear, volume
 from ctp_ldm.report.study import Study, read_study
 from ctp_ldm.report.wording import number
@@ -20,7 +20,7 @@ TABLE = {
     "found_ml": [0.0, 4.0, 12.0, 35.0, 100.0, 2.5],
     "dice": [0.0, 0.4, 0.6, 0.7, 0.8, 0.3],
     "detected": [0.0, 1.0, 1.0, 1.0, 1.0, 1.0],
-    "hallucinated_ml": [0.0, 1.0, 3.0, 2.0, 12.0, 1.0],
+    "false_ml": [0.0, 1.0, 3.0, 2.0, 12.0, 1.0],
     "volume_error_ml": [-0.5, 1.0, 2.0, -5.0, 10.0, 0.5],
     "brain_mae_dwi": [0.2, 0.1, 0.3, 0.2, 0.1, 0.2],
 }
@@ -52,15 +52,15 @@ def test_the_forest_turns_better_to_the_right(tmp_path: Path) -> None:
     lesions, images = figure.plots
     assert lesions.title == "run1 − run0: lesions"
     # Bias has no better side: it is not in the forest.
-    assert {"Dice", "Hallucinated volume"} <= set(texts(lesions))
+    assert {"Dice", "False lesion volume"} <= set(texts(lesions))
     assert "Volume error" not in texts(lesions)
     (mae,) = circles(images)
     assert float(mae.attrib["cx"]) > images.across(0)
     assert "hollow" not in mae.attrib["class"]
     assert any(text.startswith("−0.018 [") for text in texts(images))
-    hallucinated = circles(lesions)[1]
-    assert float(hallucinated.attrib["cx"]) == pytest.approx(lesions.across(0), abs=0.1)
-    assert "hollow" in hallucinated.attrib["class"]
+    false_volume = circles(lesions)[1]
+    assert float(false_volume.attrib["cx"]) == pytest.approx(lesions.across(0), abs=0.1)
+    assert "hollow" in false_volume.attrib["class"]
 
 
 def test_agreement_shows_bias_limits_and_every_patient(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_strata_show_detection_and_errors_by_volume(tmp_path: Path) -> None:
     assert len(circles(figure.plots[1])) == 10
 
 
-def test_hallucination_shows_parts_with_their_means(tmp_path: Path) -> None:
-    (plot,) = drawn(hallucination(study(tmp_path, TABLE))).plots
+def test_false_lesion_shows_parts_with_their_means(tmp_path: Path) -> None:
+    (plot,) = drawn(false_lesion(study(tmp_path, TABLE))).plots
     assert len(circles(plot)) == 6
     assert {"anywhere", "mean 3.2", "n = 6"} <= set(texts(plot))
 
@@ -105,7 +105,7 @@ def test_calibration_draws_each_patient_and_their_mean(tmp_path: Path) -> None:
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     alone = study(tmp_path / "a", {"brain_mae_dwi": [0.1, 0.2], "lesion_ml": [0.0, 0.0]})
-    assert [f(alone) for f in (forest, agreement, strata, hallucination)] == [None] * 4
+    assert [f(alone) for f in (forest, agreement, strata, false_lesion)] == [None] * 4
     assert calibration(alone, {}) is None
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
 def test_few_and_lesion_free_patients_are_drawn_without_fault(tmp_path: Path, patients: dict[str, int]) -> None:
     runs = [make_run(tmp_path / "one", patients), make_run(tmp_path / "two", patients, seed=1)]
     whole = read_study(runs)
-    for figure in filter(None, (f(whole) for f in (forest, agreement, strata, hallucination))):
+    for figure in filter(None, (f(whole) for f in (forest, agreement, strata, false_lesion))):
         for plot in figure.plots:
             assert "nan" not in plot.standalone()
 

@@ -24,7 +24,7 @@ def ranking(folder: Path, *tables: dict[str, list[float]]) -> Ranking:
 
 def test_the_worst_comes_first_whichever_way_a_metric_runs(tmp_path: Path) -> None:
     assert ranking(tmp_path / "a", {"dice": [0.5, 0.1, 0.9]}).ranked == ["c1", "c0", "c2"]
-    assert ranking(tmp_path / "b", {"hallucinated_ml": [0.5, 0.1, 0.9]}).ranked == ["c2", "c0", "c1"]
+    assert ranking(tmp_path / "b", {"false_ml": [0.5, 0.1, 0.9]}).ranked == ["c2", "c0", "c1"]
 
 
 def test_what_is_not_defined_has_no_rank(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_primary_table_comes_first_then_comparison_figures_and_cases(whole: 
         "figures",
         "agreement",
         "strata",
-        "hallucination",
+        "false-lesion",
         "secondary",
         "cases",
         "runs",
@@ -72,8 +72,8 @@ def test_the_tables_hold_means_intervals_seeds_and_verdicts(whole: Path) -> None
 
 def test_every_downstream_figure_names_the_segmenter_and_its_own_dice(whole: Path) -> None:
     text = page(whole / "index.html")
-    note = "Lesions were found by runs/segmenter/best.ckpt (3f7a9c0d3f7a); on the real images its own Dice is 1.000"
-    for name in ("agreement", "strata", "hallucination"):
+    note = "Lesions were found by runs/segmenter/best.ckpt (3f7a9c0d3f7a); on the real images its own Dice in patients with lesion is 1.000"
+    for name in ("agreement", "strata", "false-lesion"):
         (figure,) = re.findall(rf'<figure class="figure" id="{name}">.*?</figure>', text, re.DOTALL)
         assert note in figure
     assert text.count(note) >= 4  # the primary table too

@@ -20,8 +20,8 @@ def test_whole_runs_need_no_notice(tmp_path: Path) -> None:
     assert (study.reference.name, [arm.name for arm in study.others]) == ("one", ["two"])
     assert study.targets == ["dwi", "adc"]
     assert study.units == {"dwi": "relative DWI", "adc": "10⁻⁶ mm²/s"}
-    assert study.metrics[:2] == ["dice", "hallucinated_ml"]
-    assert set(study.tests) == {("two", "dice"), ("two", "hallucinated_ml")}
+    assert study.metrics[:2] == ["dice", "false_ml"]
+    assert set(study.tests) == {("two", "dice"), ("two", "false_ml")}
 
 
 def test_an_unfinished_run_is_left_out_and_told(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_split_without_lesions(tmp_path: Path) -> None:
 def test_a_run_without_segmenter_is_told_how_to_get_one(tmp_path: Path) -> None:
     folders = [make_run(tmp_path / "one"), make_run(tmp_path / "two", segmenter=False)]
     (notice,) = read_study(folders).notices
-    assert notice.startswith("two: Dice and hallucinated volume need a segmenter that took no part in training")
+    assert notice.startswith("two: Dice and false lesion volume need a segmenter that took no part in training")
     assert "--segmenter" in notice
 
 

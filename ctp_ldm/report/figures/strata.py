@@ -15,7 +15,7 @@ APART = 0.16
 
 def strata(study: Study) -> Figure | None:
     """A panel for each metric; None where no patient has a lesion."""
-    columns = ["dice", "detected", *[f"lesion_mae_{target}" for target in study.targets]]
+    columns = ["lesion_dice", "detected", *[f"lesion_mae_{target}" for target in study.targets]]
     plots = [plot for column in columns if (plot := _panel(study, column))]
     caption = (
         "Means over the patients of a stratum with their 95 % intervals: Wilson's for detection (at least 20 % of the "
@@ -23,7 +23,7 @@ def strata(study: Study) -> Figure | None:
     )
     if not plots:
         return None
-    downstream = any(column in arm.patients for arm in study.arms for column in ("dice", "detected"))
+    downstream = any(column in arm.patients for arm in study.arms for column in ("lesion_dice", "detected"))
     return Figure("strata", "By lesion volume", caption, plots, downstream=downstream)
 
 
@@ -40,7 +40,7 @@ def _panel(study: Study, column: str) -> Plot | None:
     names = list(next(iter(found.values())))
     counts = [max(result[name].patients for result in found.values()) for name in names]
     every = [v for result in found.values() for i in result.values() for v in (i.mean, i.low, i.high)]
-    limits = (0.0, 1.0) if column in ("dice", "detected") else (0.0, *every)
+    limits = (0.0, 1.0) if column in ("lesion_dice", "detected") else (0.0, *every)
     x = categories([f"{_short(name)}\nn = {count}" for name, count in zip(names, counts, strict=True)])
     title = {"detected": "Detection"}.get(column, metric.title)
     unit = {"detected": "share of patients"}.get(column, metric.unit)

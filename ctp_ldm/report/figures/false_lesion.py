@@ -9,28 +9,29 @@ from ctp_ldm.report.figures.scale import categories, volume
 from ctp_ldm.report.study import Study
 
 PARTS = {
-    "hallucinated_ml": "anywhere\n",
-    "hallucinated_free_ml": "lesion-free\npatients",
-    "hallucinated_rim_ml": "10 mm\nrim",
-    "hallucinated_mirror_ml": "mirror\nregion",
-    "hallucinated_penumbra_ml": "penumbra\n",
+    "false_ml": "anywhere\n",
+    "false_near_ml": "within\n10 mm",
+    "false_far_ml": "beyond\n10 mm",
+    "false_mirror_ml": "mirror\nregion",
+    "false_penumbra_ml": "penumbra\n",
+    "false_free_ml": "lesion-free\npatients",
 }
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def hallucination(study: Study) -> Figure | None:
+def false_lesion(study: Study) -> Figure | None:
     """A panel for each arm, all with the same axes; None without a segmenter."""
     present = [c for c in PARTS if any(c in a.patients and a.patients[c].notna().any() for a in study.arms)]
-    if "hallucinated_ml" not in present:
+    if "false_ml" not in present:
         return None
     y = volume(v for a in study.arms for c in present if c in a.patients for v in a.patients[c])
     caption = (
-        "Each dot is a patient; the bar is the mean with its 95 % bootstrap interval. The parts may overlap and do not "
-        "add up to the whole. Vertical distances are those of square roots."
+        "Each dot is a patient; the bar is the mean with its 95 % bootstrap interval. Mirror region and penumbra may "
+        "overlap with the other parts. Vertical distances are those of square roots."
     )
     plots = []
     for number, arm in enumerate(study.arms):
-        if "hallucinated_ml" not in arm.patients:
+        if "false_ml" not in arm.patients:
             continue
         counts = [int(arm.patients[c].notna().sum()) if c in arm.patients else 0 for c in present]
         means = [bootstrap_mean(arm.patients[c].tolist() if counts[i] else []) for i, c in enumerate(present)]
@@ -52,4 +53,4 @@ def hallucination(study: Study) -> Figure | None:
                 plot.line((i, i), (mean.low, mean.high), "whisker ink")
             plot.line((i - 0.32, i + 0.32), (mean.mean,) * 2, "bar")
         plots.append(plot)
-    return Figure("hallucination", "Hallucinated volume", caption, plots, legend=False, downstream=True)
+    return Figure("false-lesion", "False lesion volume", caption, plots, legend=False, downstream=True)
