@@ -1,6 +1,7 @@
 """One real ISLES'22 patient (DWI, ADC, lesion mask) with a simulated CTP, through check, prepare, fit and predict."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from metrics.brains import goodness, judged, order
 from running import SMALL, Command, configs_of, shrunk
 from scipy import ndimage
 from skimage.morphology import remove_small_objects
@@ -160,30 +162,57 @@ def _evaluated(real: PatientVolumes, image: np.ndarray) -> dict[str, float]:
 
 
 def test_faults_of_a_real_patients_image_have_the_expected_order_in_every_metric(real: PatientVolumes) -> None:
-    """Against itself perfect; blurred, shifted and erased worse; a painted lesion loses where it matters."""
+    """Perfect against itself; blurred, shifted and erased worse; painted loses where it matters, and blank never wins.
+
+    The rule reads the real image with faults of its own, so that false lesion of the perfect copy is not 0: what finds
+    nothing has less of it, and is caught by what it misses.
+    """
     lesion, image = real.lesion, real.real
     assert lesion is not None
     inside = np.array([np.median(image[:, i][lesion]) for i in range(2)], dtype=np.float32)[None, :, None, None]
     more = ndimage.binary_dilation(lesion, iterations=5) & real.brain & ~lesion
+    median = np.median(image.transpose(0, 2, 3, 1)[real.brain], axis=0)[None, :, None, None]
     rows = {
         "perfect": _evaluated(real, image),
         "blurred": _evaluated(real, ndimage.gaussian_filter(image, (0, 0, 1.5, 1.5))),
         "shifted": _evaluated(real, np.roll(image, 4, axis=3)),
         "erased": _evaluated(real, np.where(lesion[:, None], np.flip(image, axis=2), image)),
         "painted": _evaluated(real, np.where(more[:, None], inside, image)),
+        "blank": _evaluated(real, np.broadcast_to(median, image.shape)),
     }
+    _require_blank_never_wins(rows)
+    for column in ("ap_dwi", "ap_adc"):
+        ranks = order(rows, column).split(" > ")
+        assert set(ranks[-2:]) == {"blank", "erased"}, column
+    assert order(rows, "tissue_mae_dwi").startswith("perfect = erased > ")
+    for column in ("lesion_bias_dwi", "lesion_mae_adc", "dwi_ratio_error"):
+        assert order(rows, column).startswith(("perfect = painted > ", "painted = perfect > ")), column
     perfect, painted = rows.pop("perfect"), rows["painted"]
     assert perfect["brain_mae_dwi"] == perfect["lesion_mae_adc"] == perfect["rim_mae_dwi"] == 0
-    assert perfect["dice"] == perfect["dice_real"] > 0.5
+    assert perfect["lesion_dice"] == perfect["lesion_dice_real"] > 0.5
+    assert perfect["cnr_dwi"] == perfect["cnr_dwi_real"] > 1
+    assert perfect["cnr_adc"] == perfect["cnr_adc_real"] < -1
     for name, row in rows.items():
-        assert row["dice"] < perfect["dice"], name
+        assert row["lesion_dice"] < perfect["lesion_dice"], name
         assert row["psnr_dwi"] < perfect["psnr_dwi"], name
         assert row["ssim_dwi"] < 1, name
-    assert rows["erased"]["dice"] < 0.2
+    assert rows["erased"]["lesion_dice"] < 0.2
     assert rows["erased"]["lesion_mae_dwi"] == max(row["lesion_mae_dwi"] for row in rows.values())
     assert painted["lesion_mae_dwi"] == painted["lesion_mae_adc"] == 0, "lesion MAE alone rewards painting"
     for column in ("false_ml", "false_near_ml", "rim_mae_dwi", "absolute_volume_error_ml"):
         others = [row[column] for name, row in rows.items() if name not in ("painted", "erased")]
         assert painted[column] > max(others), column
-    assert painted["dice"] < rows["blurred"]["dice"]
+    assert painted["lesion_dice"] < rows["blurred"]["lesion_dice"]
     assert rows["shifted"]["brain_mae_dwi"] > rows["blurred"]["brain_mae_dwi"] > 0
+
+
+def _require_blank_never_wins(rows: dict[str, dict[str, float]]) -> None:
+    """In no figure but the false lesion of who finds nothing."""
+    blank, perfect = rows["blank"], rows["perfect"]
+    for column in judged(rows):
+        one, other = goodness(column, blank[column]), goodness(column, perfect[column])
+        assert math.isnan(one) or one <= other + 1e-9 or column.startswith("false_"), column
+    assert blank["lesion_dice"] == blank["sensitivity"] == blank["detected"] == blank["found_ml"] == 0
+    assert math.isnan(blank["precision"])
+    assert blank["cnr_dwi"] == blank["cnr_adc"] == 0
+    assert blank["ap_dwi"] == blank["ap_adc"] < 0.05 < perfect["ap_dwi"]

@@ -9,8 +9,8 @@ import numpy as np
 from ctp_ldm.experiments import Protocol
 
 PATIENTS = [f"sub-{i:02d}" for i in range(40)]
-GOOD = {"dice": 0.5, "false_ml": 2.0, "lesion_mae_adc": 100.0, "brain_mae_adc": 150.0, "brain_mae_dwi": 0.1}
-SPREAD = {"dice": 0.1, "false_ml": 0.5, "lesion_mae_adc": 20.0, "brain_mae_adc": 10.0, "brain_mae_dwi": 0.01}
+GOOD = {"lesion_dice": 0.5, "false_ml": 2.0, "lesion_mae_adc": 100.0, "brain_mae_adc": 150.0, "brain_mae_dwi": 0.1}
+SPREAD = {"lesion_dice": 0.1, "false_ml": 0.5, "lesion_mae_adc": 20.0, "brain_mae_adc": 10.0, "brain_mae_dwi": 0.01}
 
 
 def result(folder: Path, part: str, seed: int = 0, noise: float = 0.05, **shifts: float) -> Path:

@@ -12,7 +12,7 @@ from ctp_ldm.experiments.results import begin, is_begun, is_done, read_result, w
 from ctp_ldm.experiments.table import markdown, primary_comparisons
 from experiments.studies import PATIENTS, result, whole
 
-BETTER = {"dice": 0.06, "lesion_mae_adc": -25.0}
+BETTER = {"lesion_dice": 0.06, "lesion_mae_adc": -25.0}
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,11 @@ def study(protocol: Protocol, folder: Path) -> Study:
 def test_a_real_gain_holds_and_an_absent_one_does_not(protocol: Protocol, tmp_path: Path) -> None:
     whole(tmp_path, protocol, ldm=BETTER)
     found = {(c.family, c.column): c for c in primary_comparisons(protocol, study(protocol, tmp_path).arms())}
-    assert found["ldm", "dice"].holds
-    assert found["ldm", "dice"].difference.mean == pytest.approx(0.06, abs=0.01)
+    assert found["ldm", "lesion_dice"].holds
+    assert found["ldm", "lesion_dice"].difference.mean == pytest.approx(0.06, abs=0.01)
     assert found["ldm", "lesion_mae_adc"].holds
     assert found["ldm", "lesion_mae_adc"].difference.patients == 32, "eight have no lesion"
-    assert not found["bridge", "dice"].holds
+    assert not found["bridge", "lesion_dice"].holds
     assert all(found[family, "false_ml"].holds for family in protocol.families)
     assert {(c.p is None) for c in found.values() if c.column in protocol.primary.no_worse} == {True}
 
@@ -59,9 +59,9 @@ def test_an_interval_beside_zero_is_not_enough_where_the_adjusted_test_fails(
     """Of the six tests, one with p a little below 0.05."""
     whole(tmp_path, protocol)
     for seed in range(3):
-        result(tmp_path, "ldm-ours", seed, noise=1.0, dice=0.036)
+        result(tmp_path, "ldm-ours", seed, noise=1.0, lesion_dice=0.036)
     found = {(c.family, c.column): c for c in primary_comparisons(protocol, study(protocol, tmp_path).arms())}
-    chance = found["ldm", "dice"]
+    chance = found["ldm", "lesion_dice"]
     assert chance.difference.low > 0
     assert chance.p is not None
     assert chance.p > 0.05
@@ -71,7 +71,7 @@ def test_an_interval_beside_zero_is_not_enough_where_the_adjusted_test_fails(
 def test_differences_of_each_seed_are_shown_and_missing_ones_told(protocol: Protocol, tmp_path: Path) -> None:
     whole(tmp_path, protocol)
     for seed, shift in enumerate((0.1, 0.2, 0.3)):
-        result(tmp_path, "ldm-ours", seed, noise=0.0, dice=shift)
+        result(tmp_path, "ldm-ours", seed, noise=0.0, lesion_dice=shift)
         result(tmp_path, "ldm-control", seed, noise=0.0)
     text = markdown(protocol, study(protocol, tmp_path).arms())
     assert "| 0.1000, 0.2000, 0.3000 |" in text
@@ -81,24 +81,29 @@ def test_differences_of_each_seed_are_shown_and_missing_ones_told(protocol: Prot
 
 def test_a_rival_that_is_better_is_named_and_a_ceiling_is_not(protocol: Protocol, tmp_path: Path) -> None:
     whole(tmp_path, protocol)
-    result(tmp_path, "direct", dice=0.2, false_ml=3.0)
-    result(tmp_path, "oracle", dice=0.3)
+    result(tmp_path, "direct", lesion_dice=0.2, false_ml=3.0)
+    result(tmp_path, "oracle", lesion_dice=0.3)
     text = markdown(protocol, study(protocol, tmp_path).arms())
     better = text.split("## Who is better than ours")[1].split("## All arms")[0]
     named = [line for line in better.splitlines() if "lesion from CT perfusion directly" in line]
     assert len(named) == 3, "than ours of every family"
-    assert all(re.search(r"Dice 0\.(19|20)\d\d \[", line) and "False lesion" not in line for line in named)
+    assert all(
+        re.search(r"Dice in patients with lesion 0\.(19|20)\d\d \[", line) and "False lesion" not in line
+        for line in named
+    )
     assert "true perfusion" not in better
     assert "true perfusion" in text.split("## All arms")[1]
 
 
 def test_seeds_are_averaged_per_patient(protocol: Protocol, tmp_path: Path) -> None:
     for seed, shift in enumerate((-0.1, 0.0, 0.1)):
-        result(tmp_path, "ldm-ours", seed, noise=0.0, dice=shift)
+        result(tmp_path, "ldm-ours", seed, noise=0.0, lesion_dice=shift)
     result(tmp_path, "ldm-control", noise=0.0)
     arms = {arm.name: arm for arm in study(protocol, tmp_path).arms()}
-    assert arms["ldm-ours"].patients["dice"].to_dict() == pytest.approx(arms["ldm-control"].patients["dice"].to_dict())
-    assert arms["ldm-ours"].seed_deviation["dice"] == pytest.approx(0.1)
+    assert arms["ldm-ours"].patients["lesion_dice"].to_dict() == pytest.approx(
+        arms["ldm-control"].patients["lesion_dice"].to_dict()
+    )
+    assert arms["ldm-ours"].seed_deviation["lesion_dice"] == pytest.approx(0.1)
 
 
 def test_table_and_figure_are_written(protocol: Protocol, tmp_path: Path) -> None:
@@ -107,7 +112,7 @@ def test_table_and_figure_are_written(protocol: Protocol, tmp_path: Path) -> Non
     assert f"{len(PATIENTS)} test patients" in table.read_text()
     assert figure.read_bytes()[1:4] == b"PNG"
     digest = hashlib.sha256(figure.read_bytes()).hexdigest()
-    result(tmp_path, "direct", dice=0.2)
+    result(tmp_path, "direct", lesion_dice=0.2)
     assert hashlib.sha256(write_pages(study(protocol, tmp_path))[1].read_bytes()).hexdigest() != digest
 
 

@@ -176,25 +176,25 @@ def test_the_threshold_itself_is_large_and_nobody_large_has_no_sensitivity() -> 
 
 
 def test_strata_hold_their_lower_edge() -> None:
-    volumes = [0.0, 0.4, 1.0, 4.9, 5.0, 70.0, 500.0, math.nan]
+    volumes = [0.0, 0.4, 1.0, 9.9, 10.0, 70.0, 500.0, math.nan]
     values = [9.0, 1.0, 2.0, 4.0, 5.0, 6.0, 8.0, 100.0]
     found = by_stratum(volumes, values)
-    assert list(found) == ["no lesion", "< 1 mL", "1–5 mL", "5–25 mL", "25–70 mL", "≥ 70 mL"]
+    assert list(found) == ["no lesion", "< 1 mL", "1–10 mL", "10–70 mL", "≥ 70 mL"]
     assert {name: interval.mean for name, interval in found.items() if interval.patients} == {
         "no lesion": 9.0,
         "< 1 mL": 1.0,
-        "1–5 mL": 3.0,
-        "5–25 mL": 5.0,
+        "1–10 mL": 3.0,
+        "10–70 mL": 5.0,
         "≥ 70 mL": 7.0,
     }
-    assert found["25–70 mL"].patients == 0
-    assert found["1–5 mL"] == bootstrap_mean([2.0, 4.0])
+    assert by_stratum(volumes[:4], values[:4])["10–70 mL"].patients == 0
+    assert found["1–10 mL"] == bootstrap_mean([2.0, 4.0])
 
 
 def test_detection_has_wilson_intervals() -> None:
     found = by_stratum([2.0] * 10 + [0.0], [1.0] * 10 + [math.nan], summary=proportion)
-    assert found["1–5 mL"].mean == 1
-    assert found["1–5 mL"].low == pytest.approx(0.722, abs=1e-3)  # n / (n + z²)
+    assert found["1–10 mL"].mean == 1
+    assert found["1–10 mL"].low == pytest.approx(0.722, abs=1e-3)  # n / (n + z²)
     assert found["no lesion"].patients == 0
 
 

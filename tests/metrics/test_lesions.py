@@ -82,10 +82,10 @@ def test_volumes_are_in_ml() -> None:
     assert (row["shared_ml"], row["sensitivity"], row["precision"]) == pytest.approx((1.0, 0.5, 1.0))
 
 
-@pytest.mark.parametrize("spacing", [(5.0, 2.0, 2.0), (60.0, 8.0, 9.0), (250.0, 8.0, 9.0)])
+@pytest.mark.parametrize("spacing", [(5.0, 2.0, 2.0), (6.0, 5.0, 10.0), (10.0, 8.0, 10.0)])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_lesion_columns_are_those_of_a_few_lines_of_numpy(seed: int, spacing: tuple[float, float, float]) -> None:
-    """From nothing but counted voxels and measured distances; lesions of less than 10, and more than 25 and 70 mL."""
+    """From counted voxels and measured distances; lesions of some 2, 35 and 95 mL, of which half is found."""
     found, reference = random_masks(seed)
     found &= np.random.default_rng(seed).random(found.shape) < 0.5
     row, ml = measure(found, reference, spacing), np.prod(spacing) / 1000

@@ -63,7 +63,9 @@ def test_the_primary_table_comes_first_then_comparison_figures_and_cases(whole: 
 def test_the_tables_hold_means_intervals_seeds_and_verdicts(whole: Path) -> None:
     text = words(whole / "index.html")
     assert re.search(
-        r"Dice higher is better 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] n = 4 0\.\d{3} \[.*?\] n = 4; 2 seeds, SD", text
+        r"Dice in patients with lesion higher is better 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] n = 3 0\.\d{3} \[.*?\] n = 3; "
+        "2 seeds, SD",
+        text,
     )
     assert "Dice of the segmenter on real images" in text
     assert re.search(r"ours − control Dice .*? unclear; p = 1\.000 \(Holm\)", text)
@@ -72,7 +74,10 @@ def test_the_tables_hold_means_intervals_seeds_and_verdicts(whole: Path) -> None
 
 def test_every_downstream_figure_names_the_segmenter_and_its_own_dice(whole: Path) -> None:
     text = page(whole / "index.html")
-    note = "Lesions were found by runs/segmenter/best.ckpt (3f7a9c0d3f7a); on the real images its own Dice in patients with lesion is 1.000"
+    note = (
+        "Lesions were found by runs/segmenter/best.ckpt (3f7a9c0d3f7a); on the real images its own Dice in patients "
+        "with lesion is 1.000"
+    )
     for name in ("agreement", "strata", "false-lesion"):
         (figure,) = re.findall(rf'<figure class="figure" id="{name}">.*?</figure>', text, re.DOTALL)
         assert note in figure
@@ -155,7 +160,7 @@ def test_uncertainty_is_shown_where_there_are_samples(whole: Path) -> None:
 
 def test_without_a_segmenter_the_primary_table_says_how_to_get_one(tmp_path: Path) -> None:
     text = words(write_report([make_run(tmp_path / "one", segmenter=False)], tmp_path / "out"))
-    assert "Dice higher is better needs a segmenter: ctp-ldm test --segmenter CHECKPOINT" in text
+    assert "lesion higher is better needs a segmenter: ctp-ldm test --segmenter CHECKPOINT" in text
     order(text, "Primary results", "MAE in the lesion, DWI", "Further metrics")
     assert "All patients, by MAE in the lesion, DWI of one" in text
 
@@ -166,7 +171,7 @@ def test_a_rival_without_images_is_beside_those_with(tmp_path: Path) -> None:
     text = words(out / "index.html")
     assert "direct makes no images: it finds lesions in its source" in text
     assert "was not measured" not in text
-    assert "its own Dice is 1.000 [1.000, 1.000]; direct finds lesions itself." in text
+    assert "its own Dice in patients with lesion is 1.000 [1.000, 1.000]; direct finds lesions itself." in text
     assert re.search(r"ours − direct Dice .*? p = ", text)
     assert "MAE in the lesion, DWI relative DWI; lower is better – 0." in text
     case = words(out / "cases" / "sub-1-2.html")

@@ -20,8 +20,8 @@ def test_whole_runs_need_no_notice(tmp_path: Path) -> None:
     assert (study.reference.name, [arm.name for arm in study.others]) == ("one", ["two"])
     assert study.targets == ["dwi", "adc"]
     assert study.units == {"dwi": "relative DWI", "adc": "10⁻⁶ mm²/s"}
-    assert study.metrics[:2] == ["dice", "false_ml"]
-    assert set(study.tests) == {("two", "dice"), ("two", "false_ml")}
+    assert study.metrics[:2] == ["lesion_dice", "false_ml"]
+    assert set(study.tests) == {("two", "lesion_dice"), ("two", "false_ml")}
 
 
 def test_an_unfinished_run_is_left_out_and_told(tmp_path: Path) -> None:
