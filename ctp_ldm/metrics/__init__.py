@@ -2,8 +2,8 @@
 
 A patient's columns come from `evaluate_patient`, which reads `PatientVolumes` and puts together `image_metrics`,
 `uncertainty_metrics` and `lesion_metrics`; `describe` says what a column is called and which way is better. Over
-patients there are `statistics.py` (means, pairs, seeds, tests) and `agreement.py` (volumes). `PatientMetrics` gathers
-the image errors slice by slice while a network is trained, without holding volumes.
+patients there are `statistics.py` (means, pairs, tests), `chains.py` (several trainings) and `agreement.py` (volumes).
+`PatientMetrics` gathers the image errors slice by slice while a network is trained, without holding volumes.
 """
 
 from ctp_ldm.metrics.agreement import (
@@ -17,6 +17,7 @@ from ctp_ldm.metrics.agreement import (
     icc,
 )
 from ctp_ldm.metrics.catalogue import METRICS, Metric, UnknownMetric, describe
+from ctp_ldm.metrics.chains import chains_difference, chains_mean
 from ctp_ldm.metrics.evaluation import evaluate_patient
 from ctp_ldm.metrics.features import frechet_distance
 from ctp_ldm.metrics.images import image_metrics
@@ -59,6 +60,8 @@ __all__ = [
     "by_stratum",
     "calibration_curve",
     "ccc",
+    "chains_difference",
+    "chains_mean",
     "decisions",
     "describe",
     "evaluate_patient",
