@@ -3,9 +3,9 @@
 A chain is one training with everything before it, from its own seed. A column of an arm is a table of values, a row for
 each patient, a column for each chain, called by its seed; NaN where a value is not defined.
 
-Patients and chains are drawn with replacement, independently of one another: the pigeonhole bootstrap of crossed factors
-(Owen 2007; McCullagh 2000 on why none is exact). Its percentiles have as many chains to go by as there are: three span
-their range at most, so that where chains alone vary they hold the truth in 75 % (1 − 2/2³) and not in 95 %.
+Patients and chains are drawn with replacement, independently of one another: the pigeonhole bootstrap of crossed
+factors (Owen 2007; McCullagh 2000 on why none is exact). It cannot go beyond the chains that there are: of three its
+interval is their range at most, so that where chains alone vary it holds the truth in 75 % (1 − 2/2³), not in 95 %.
 """
 
 from collections.abc import Sequence

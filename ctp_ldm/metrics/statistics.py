@@ -93,9 +93,9 @@ def sign_flip_test(ours: Mapping[str, float], theirs: Mapping[str, float], seed:
     The mean of the differences under all changes of their signs; under 10 000 random ones where there are more, that
     is from 14 patients on. A patient for whom either value is NaN is left out; NaN for fewer than two patients.
 
-    Of several trainings a patient's mean goes in. The test takes them as they are: three have eight sign patterns, whose
-    least p is 0.25, so no test can tell from them alone. What another training would give is in the interval of
-    `chains_difference`; call a difference shown where both agree.
+    Of several trainings a patient's mean goes in, and the test takes them as they are: three have eight sign patterns,
+    whose least p is 0.25, so that flipping trainings could never show anything. What another training would give is in
+    the interval of `chains_difference`; call a difference shown where both agree.
 
     Raises:
         StatisticsError: the patients differ.
@@ -117,8 +117,8 @@ def sign_flip_test(ours: Mapping[str, float], theirs: Mapping[str, float], seed:
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjusted p-value of each comparison (Holm 1979): at most α for those that the step-down test rejects at α.
 
-    In ascending order of p, equal ones as given, the i-th of m is multiplied by m − i + 1 and is at least the one before
-    it, at most 1. The m are all that is passed: whoever calls says which comparisons these are.
+    In ascending order of p, equal ones as given, the i-th of m is multiplied by m − i + 1 and is at least the one
+    before it, at most 1. The m are all that is passed: whoever calls says which comparisons these are.
 
     Raises:
         StatisticsError: a value is not a probability.

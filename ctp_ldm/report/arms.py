@@ -33,9 +33,9 @@ class Arm:
         return average_seeds([run.patients for run in self.runs])
 
     def chains(self, column: str) -> pd.DataFrame:
-        """A column's values, a row for each patient, a column for each training, called by the seed in its folder's name.
+        """A column's values: a row for each patient, a column for each training.
 
-        Trainings of the same seed in two arms are taken as pairs; a folder without seed goes by its whole name.
+        Trainings go by the seed in their folder's name, or by all of it.
         """
         names = [str(run.folder) for run in self.runs]
         seeds = [found[0] if (found := SEED.search(name)) else name for name in names]

@@ -24,6 +24,9 @@ CEILING = ("dice_real", "found_real_ml", "dwi_ratio_real")
 SHARES = ("detected", "detected_10ml", "decision_25", "decision_70")
 """Columns that are yes or no: the bootstrap would give those that all patients agree on an interval of no width."""
 
+LEVEL = 0.05
+"""Of the adjusted tests."""
+
 
 def compare_arms(arms: Sequence[Arm], reference: Arm) -> pd.DataFrame:
     """A row for each metric and arm that has it; seeds are averaged per patient, intervals are over patients and seeds.
