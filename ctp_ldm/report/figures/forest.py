@@ -56,16 +56,16 @@ def forest(study: Study) -> Figure | None:
     caption = (
         f"Mean over patients of (arm − {reference}) and its 95 % interval, divided by the standard deviation of "
         f"{reference} over patients, so that all metrics share an axis. Right of zero is better, whichever way a "
-        "metric runs; the numbers are in its own unit, undivided and unturned. Filled: better or worse, as in the table. "
-        f"What is farther than {FARTHEST:g} lies at the edge."
+        "metric runs; the numbers are in its own unit, undivided and unturned. Filled: better or worse, as in the "
+        f"table. What is farther than {FARTHEST:g} lies at the edge."
     )
     every = [line for some in lines.values() for line in some]
     if any(math.isfinite(line.nothing) for line in every):
         caption += " Dashed: an arm that finds no lesion in anyone, where the lesions' volumes tell what it would have."
     if not all(line.shared for line in every):
         caption += (
-            f" {MARK}: {reference} does not vary over patients; divided by the arm's own standard deviation, or undivided "
-            "where that is none."
+            f" {MARK}: {reference} does not vary over patients; divided by the arm's own standard deviation, or "
+            "undivided where that is none too."
         )
     if left := [study.metric(c).title for c in study.metrics if c not in {line.column for line in every}]:
         caption += f" Not drawn, without a better side or a difference: {', '.join(left)}."
@@ -79,13 +79,13 @@ def _lines(study: Study, arm: Arm) -> list[Line]:
         metric, difference = study.metric(column), study.difference(column, arm)
         if metric.better not in ("higher", "lower") or difference is None:
             continue
-        base, spread = study.reference.patients[column], float(study.table.loc[(column, arm.name), "spread"])
-        own = float(arm.patients[column].std(ddof=1))
-        unit = next((1 / sd for sd in (spread, own) if sd > 0), 1.0) * (1 if metric.better == "higher" else -1)
+        base, own = study.reference.patients[column], arm.patients[column]
+        spread = next((float(values.std(ddof=1)) for values in (base, own) if values.nunique() > 1), 1.0)
+        unit = (1 if metric.better == "higher" else -1) / spread
         nothing = nothing_found(column, base, study.volumes_ml)
         change = math.nan if nothing is None else float((nothing - base).mean())
         shown = bool(study.verdict(column, arm))
-        lines.append(Line(column, metric, difference, unit, spread > 0, shown, change))
+        lines.append(Line(column, metric, difference, unit, base.nunique() > 1, shown, change))
     return lines
 
 
