@@ -121,11 +121,10 @@ class Primary:
 
     def faults(self) -> list[str]:
         """Metrics and margins that nothing can be decided by."""
-        named = [*self.superior, *self.no_worse]
-        odd = [column for column, margin in self.no_worse.items() if not margin > 0]
-        return [f"primary names the metric {column}: {why}" for column in named if (why := _undecided(column))] + [
-            f"primary.no_worse: the margin of {c} is {self.no_worse[c]}; expected more than 0, in its unit" for c in odd
-        ]
+        odd = [c for c, margin in self.no_worse.items() if not margin > 0]
+        found = [f"the margin of {c} is {self.no_worse[c]}; expected more than 0, in its unit" for c in odd]
+        named = {column: _undecided(column) for column in [*self.superior, *self.no_worse]}
+        return found + [f"primary names the metric {column}: {why}" for column, why in named.items() if why]
 
 
 @dataclass(frozen=True)
@@ -233,13 +232,12 @@ class Ablation:
 
 def _undecided(column: str) -> str:
     """Why nothing can be decided by a metric; "" where it can."""
+    # In a volume error, what is missed in one place hides what is invented in another.
+    odd = "expected a metric of which more or less is better, and no volume error"
     try:
-        if describe(column).better in ("higher", "lower") and "volume_error" not in column:
-            return ""
+        return "" if describe(column).better in ("higher", "lower") and "volume_error" not in column else odd
     except UnknownMetric as error:
         return str(error)
-    # In a volume error, what is missed in one place hides what is invented in another.
-    return "expected a metric of which more or less is better, and no volume error"
 
 
 def _is_for(option: str, part: str) -> bool:
