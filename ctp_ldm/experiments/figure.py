@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from ctp_ldm.experiments.table import heading
 from ctp_ldm.metrics import describe
 from ctp_ldm.report.arms import Arm
-from ctp_ldm.report.differences import interval
+from ctp_ldm.report.differences import arm_mean
 
 ROW_INCH, PANEL_INCH, NAMES_INCH = 0.22, 2.6, 3.6
 
 
 def draw(arms: Sequence[Arm], titles: Sequence[str], columns: Sequence[str], strong: Sequence[str], path: Path) -> None:
-    """Means and 95 % intervals over patients.
+    """Means and 95 % intervals over patients and seeds.
 
     Args:
         arms: from top to bottom.
@@ -31,7 +31,7 @@ def draw(arms: Sequence[Arm], titles: Sequence[str], columns: Sequence[str], str
         for row, arm in enumerate(arms):
             if column not in arm.patients:
                 continue
-            found = interval(column, arm.patients[column].tolist())
+            found = arm_mean(column, arm)
             colour = "C3" if arm.name in strong else "C0"
             if math.isfinite(found.low):
                 axis.plot([found.low, found.high], [row, row], color=colour, linewidth=1.5)

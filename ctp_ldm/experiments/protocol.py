@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
 
 from ctp_ldm.configuration import shipped_configs, what_is_wrong
+from ctp_ldm.metrics import UnknownMetric, describe
 
 FOLDER = "reproduce"
 Phase = Literal["development", "final"]
@@ -109,14 +110,21 @@ class Family:
 class Primary:
     """What the study is decided by: in every family `ours` against `control`.
 
-    superior: metrics in which the interval of the difference has to exclude 0.
-    no_worse: metric → margin.
+    superior: metrics in which the interval of the difference has to exclude 0, and the adjusted p be at most 0.05.
+    no_worse: metric → margin in its unit, more than 0: the two-sided 95 % interval has to exclude a loss of so much.
     """
 
     ours: str
     control: str
     superior: list[str]
     no_worse: dict[str, float]
+
+    def faults(self) -> list[str]:
+        """Metrics and margins that nothing can be decided by."""
+        odd = [c for c, margin in self.no_worse.items() if not margin > 0]
+        found = [f"the margin of {c} is {self.no_worse[c]}; expected more than 0, in its unit" for c in odd]
+        named = {column: _undecided(column) for column in [*self.superior, *self.no_worse]}
+        return found + [f"primary names the metric {column}: {why}" for column, why in named.items() if why]
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,7 @@ class Protocol:
         for arm in (self.primary.ours, self.primary.control):
             if arm not in self.arms:
                 found.append(f"primary names the arm {arm}; expected one of {', '.join(self.arms)}")
-        return found
+        return [*found, *self.primary.faults()]
 
 
 @dataclass(frozen=True)
@@ -220,6 +228,16 @@ class Ablation:
                 parts[f"{self.part}~{variant}"] = Part(title, of=self.part, settings=settings)
             judged[label] = f"{self.part}~{variant}"
         return replace(protocol, parts=parts), judged
+
+
+def _undecided(column: str) -> str:
+    """Why nothing can be decided by a metric; "" where it can."""
+    # In a volume error, what is missed in one place hides what is invented in another.
+    odd = "expected a metric of which more or less is better, and no volume error"
+    try:
+        return "" if describe(column).better in ("higher", "lower") and "volume_error" not in column else odd
+    except UnknownMetric as error:
+        return str(error)
 
 
 def _is_for(option: str, part: str) -> bool:

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctp_ldm.experiments.protocol import Ablation, Protocol
-from ctp_ldm.metrics import Interval, Metric, describe, holm, no_worse, paired_difference, sign_flip_test
+from ctp_ldm.metrics import Interval, Metric, describe, holm, no_worse, sign_flip_test
 from ctp_ldm.report.arms import Arm, require_comparable
-from ctp_ldm.report.differences import CEILING, interval
+from ctp_ldm.report.differences import CEILING, LEVEL, arm_difference, arm_mean, resampled
 from ctp_ldm.report.wording import NONE, p_value, value, with_interval
 
 REALISM = "Fréchet distance, the reader's features ↓"
-LEVEL = 0.05
-"""Of the adjusted tests of superiority."""
 MORE_DECIMALS = 1
 """Of differences, which are smaller than what they are differences of."""
 
@@ -23,20 +21,38 @@ class Comparison:
 
     family: its name.
     column: metric.
-    difference: ours − control, over patients.
+    difference: ours − control, over patients and seeds.
     p: of the sign-flip test, adjusted for all tests of superiority; None for a margin.
-    holds: whether what the protocol asks for is so.
+    margin: by which ours has to be no worse, in the metric's unit; None for superiority.
+    holds: whether what the protocol asks for is shown: the interval excludes 0 on the good side and p is at most
+        `LEVEL`; or it excludes a loss of the margin.
     """
 
     family: str
     column: str
     difference: Interval
     p: float | None
+    margin: float | None
     holds: bool
+
+    @property
+    def finding(self) -> str:
+        """In words. An interval that crosses the margin shows neither."""
+        if self.margin is None:
+            return "better" if self.holds else "not shown to be better"
+        if self.holds:
+            return "no worse"
+        change, higher = self.difference, describe(self.column).better == "higher"
+        lost = change.high <= -self.margin if higher else change.low >= self.margin
+        return "worse by the margin or more" if lost else "not shown to be no worse"
 
 
 def primary_comparisons(protocol: Protocol, arms: Sequence[Arm]) -> list[Comparison]:
-    """Those of every family of which both arms are there."""
+    """Those of every family of which both arms are there.
+
+    Holm's adjustment is over every family and metric of superiority; margins are of one metric each and not adjusted,
+    for all of them have to hold.
+    """
     by_name, primary = {arm.name: arm for arm in arms}, protocol.primary
     found = []
     pairs = {
@@ -52,24 +68,18 @@ def primary_comparisons(protocol: Protocol, arms: Sequence[Arm]) -> list[Compari
     adjusted = holm(tests)
     for family, pair in pairs.items():
         for column in primary.superior:
-            change, p = difference(column, *pair), adjusted[f"{family} {column}"]
-            found.append(Comparison(family, column, change, p, is_better(column, change) and p <= LEVEL))
+            change, p = arm_difference(column, *pair), adjusted[f"{family} {column}"]
+            found.append(Comparison(family, column, change, p, None, is_better(column, change) and p <= LEVEL))
         for column, margin in primary.no_worse.items():
-            change = difference(column, *pair)
+            change = arm_difference(column, *pair)
             kept = no_worse(change, margin, describe(column).better == "higher")
-            found.append(Comparison(family, column, change, None, kept))
+            found.append(Comparison(family, column, change, None, margin, kept))
     return found
 
 
-def difference(column: str, ours: Arm, theirs: Arm) -> Interval:
-    """Mean over patients of ours − theirs, seeds averaged per patient."""
-    return paired_difference(ours.patients[column].to_dict(), theirs.patients[column].to_dict())
-
-
 def is_better(column: str, change: Interval) -> bool:
-    """Whether the interval of a difference lies on the good side of 0."""
-    better = describe(column).better
-    return change.low > 0 if better == "higher" else better == "lower" and change.high < 0
+    """Whether the interval of a difference lies on the good side of 0; never where neither side is better."""
+    return {"higher": change.low > 0, "lower": change.high < 0}.get(describe(column).better or "", False)
 
 
 def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
@@ -77,13 +87,15 @@ def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
     require_comparable(arms)
     comparisons = primary_comparisons(protocol, arms)
     parts = [
-        f"{len(arms[0].patients)} test patients; mean [95 % bootstrap interval over patients], seeds averaged per "
-        "patient. Simulated patients: synthetic images, for research use.",
+        f"{len(arms[0].patients)} test patients; mean [95 % bootstrap interval], seeds averaged per patient. "
+        f"{resampled(arms)} Simulated patients: synthetic images, for research use.",
         "## Ours against its control",
         _primary(protocol, comparisons, arms),
+        _how(protocol, comparisons),
         "\n\n".join(f"**{protocol.families[f].title}.** {_verdict(protocol, f, comparisons, arms)}"
                     for f in protocol.families if any(c.family == f for c in comparisons)),
         "## Who is better than ours",
+        "By 95 % intervals that exclude 0; they are not adjusted for their number.",
         "\n".join(_better(protocol, arms)),
         "## All arms",
         _all(protocol, arms),
@@ -94,17 +106,32 @@ def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
 
 def _primary(protocol: Protocol, comparisons: Sequence[Comparison], arms: Sequence[Arm]) -> str:
     by_name = {arm.name: arm for arm in arms}
-    lines = [["family", "metric", "ours − control", "of each seed", "p (Holm)", "asked for", "holds"]]
+    lines = [["family", "metric", "ours − control", "of each seed", "p (Holm)", "asked for", "found"]]
     for c in comparisons:
         metric = describe(c.column)
-        asked = "better" if c.p is not None else f"no worse by {protocol.primary.no_worse[c.column]:g}"
+        asked = "better" if c.margin is None else f"worse by less than {c.margin:g} {metric.unit}".strip()
         p = "" if c.p is None else p_value(c.p)
         change = with_interval(c.difference, metric.decimals + MORE_DECIMALS)
         title = protocol.families[c.family].title
         ours, control = (by_name[f"{c.family}-{arm}"] for arm in (protocol.primary.ours, protocol.primary.control))
         seeds = _of_each_seed(c.column, ours, control, metric.decimals + MORE_DECIMALS)
-        lines.append([title, heading(metric), change, seeds, p, asked, "yes" if c.holds else "no"])
+        lines.append([title, heading(metric), change, seeds, p, asked, c.finding])
     return _grid(lines)
+
+
+def _how(protocol: Protocol, comparisons: Sequence[Comparison]) -> str:
+    """What p and margins are, and over which comparisons p is adjusted."""
+    tested = [c for c in comparisons if c.p is not None]
+    if not tested:
+        return ""
+    metrics = ", ".join(dict.fromkeys(describe(c.column).title for c in tested))
+    families = ", ".join(dict.fromkeys(protocol.families[c.family].title for c in tested))
+    return (
+        "p: two-sided sign-flip test of each patient's mean over seeds, which it does not resample; adjusted by Holm, "
+        f"from the least p on, over {len(tested)} comparisons: {metrics} of {families}. Better: p is at most "
+        f"{LEVEL:g} and the interval excludes 0. No worse: the two-sided 95 % interval (a one-sided bound of 97.5 %) "
+        "excludes a loss of the metric's own margin; what is not shown to be no worse is not thereby worse."
+    )
 
 
 def _of_each_seed(column: str, ours: Arm, theirs: Arm, decimals: int) -> str:
@@ -121,18 +148,20 @@ def _of_each_seed(column: str, ours: Arm, theirs: Arm, decimals: int) -> str:
 def _verdict(protocol: Protocol, family: str, comparisons: Sequence[Comparison], arms: Sequence[Arm]) -> str:
     """In a sentence or two: what holds, what does not, and how large it is."""
     own = [c for c in comparisons if c.family == family]
-    failed = [describe(c.column).title for c in own if not c.holds]
+    failed: dict[str, list[str]] = {}
+    for c in own:
+        if not c.holds:
+            failed.setdefault(c.finding, []).append(describe(c.column).title)
     control = next(arm for arm in arms if arm.name == f"{family}-{protocol.primary.control}")
     sizes = []
     for c in own:
-        if c.p is not None:
+        if c.margin is None:
             metric, before = describe(c.column), float(control.patients[c.column].mean())
             share = f" ({_signed(100 * c.difference.mean / before, 0)} %)" if metric.unit and before else ""
             sizes.append(f"{metric.title} {_signed(c.difference.mean, metric.decimals)}{share}")
     told = "; ".join(sizes)
-    return f"{told}. " + (
-        "All that the protocol asks for holds." if not failed else f"Does not hold: {', '.join(failed)}."
-    )
+    missed = "; ".join(f"{finding}: {', '.join(titles)}" for finding, titles in failed.items())
+    return f"{told}. " + (f"But {missed}." if missed else "All that the protocol asks for holds.")
 
 
 def _signed(amount: float, decimals: int) -> str:
@@ -155,7 +184,7 @@ def _better(protocol: Protocol, arms: Sequence[Arm]) -> list[str]:
             for column in protocol.columns:
                 if column not in arm.patients or column not in ours.patients:
                     continue
-                change = difference(column, arm, ours)
+                change = arm_difference(column, arm, ours)
                 if is_better(column, change):
                     metric = describe(column)
                     told = with_interval(change, metric.decimals + MORE_DECIMALS)
@@ -182,7 +211,7 @@ def _cell(arm: Arm, column: str) -> str:
     if column not in arm.patients or arm.patients[column].isna().all():
         return NONE
     decimals = describe(column).decimals
-    told = with_interval(interval(column, arm.patients[column].tolist()), decimals)
+    told = with_interval(arm_mean(column, arm), decimals)
     deviation = arm.seed_deviation[column]
     return told if math.isnan(deviation) else f"{told} SD {deviation:.{decimals}f}"
 
@@ -214,15 +243,16 @@ def ablation_markdown(ablation: Ablation, arms: Sequence[Arm], columns: Sequence
         cells = []
         for column in shown:
             metric = describe(column)
-            told = with_interval(interval(column, arm.patients[column].tolist()), metric.decimals)
+            told = with_interval(arm_mean(column, arm), metric.decimals)
             if arm is not first:
-                change = difference(column, arm, first)
+                change = arm_difference(column, arm, first)
                 mark = "**" if change.low > 0 or change.high < 0 else ""
                 told += f"; {mark}{with_interval(change, metric.decimals + MORE_DECIMALS)}{mark}"
             cells.append(told)
         lines.append([arm.name, *cells])
     return (
-        f"{ablation.question}\n\n{len(first.patients)} patients of development, one seed; mean [95 % interval]; "
-        f"after the semicolon the paired difference from {first.name}, bold where its interval excludes 0.\n\n"
+        f"{ablation.question}\n\n{len(first.patients)} patients of development; mean [95 % interval]; "
+        f"after the semicolon the paired difference from {first.name}, bold where its interval excludes 0. "
+        f"{resampled(arms)}\n\n"
         f"{_grid(lines)}\n"
     )

@@ -2,7 +2,8 @@
 
 A patient's columns come from `evaluate_patient`, which reads `PatientVolumes` and puts together `lesion_metrics`,
 `contrast_metrics`, `image_metrics` and `uncertainty_metrics`; `describe` says what a column is called and which way is
-better. Over patients there are `statistics.py` (means, pairs, seeds, tests) and `agreement.py` (volumes).
+better. Over patients there are `statistics.py` (means, pairs, tests), `chains.py` (trainings) and `agreement.py`
+(volumes).
 `PatientMetrics` gathers the image errors slice by slice while a network is trained, without holding volumes.
 """
 
@@ -17,6 +18,7 @@ from ctp_ldm.metrics.agreement import (
     icc,
 )
 from ctp_ldm.metrics.catalogue import METRICS, Metric, UnknownMetric, describe
+from ctp_ldm.metrics.chains import chains_difference, chains_mean
 from ctp_ldm.metrics.contrast import contrast_metrics
 from ctp_ldm.metrics.evaluation import evaluate_patient
 from ctp_ldm.metrics.features import frechet_distance
@@ -60,6 +62,8 @@ __all__ = [
     "by_stratum",
     "calibration_curve",
     "ccc",
+    "chains_difference",
+    "chains_mean",
     "contrast_metrics",
     "decisions",
     "describe",

@@ -74,7 +74,8 @@ def mean_over_patients(patients: dict[str, dict[str, float]]) -> dict[str, float
 def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0) -> Interval:
     """Mean over patients of ours − theirs with the interval of `bootstrap_mean`, patients resampled as pairs.
 
-    A patient for whom either value is NaN is left out; `patients` says how many remain.
+    A patient for whom either value is NaN is left out; `patients` says how many remain. Trainings are not resampled:
+    see `chains_difference`.
 
     Args:
         ours, theirs: patient → metric, of the same patients.
@@ -91,6 +92,10 @@ def sign_flip_test(ours: Mapping[str, float], theirs: Mapping[str, float], seed:
 
     The mean of the differences under all changes of their signs; under 10 000 random ones where there are more, that
     is from 14 patients on. A patient for whom either value is NaN is left out; NaN for fewer than two patients.
+
+    Of several trainings a patient's mean goes in, and the test takes them as they are: three have eight sign patterns,
+    whose least p is 0.25, so that flipping trainings could never show anything. What another training would give is in
+    the interval of `chains_difference`; call a difference shown where both agree.
 
     Raises:
         StatisticsError: the patients differ.
@@ -112,7 +117,8 @@ def sign_flip_test(ours: Mapping[str, float], theirs: Mapping[str, float], seed:
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjusted p-value of each comparison (Holm 1979): at most α for those that the step-down test rejects at α.
 
-    In ascending order the i-th of m is multiplied by m − i + 1 and is at least the one before it, at most 1.
+    In ascending order of p, equal ones as given, the i-th of m is multiplied by m − i + 1 and is at least the one
+    before it, at most 1. The m are all that is passed: whoever calls says which comparisons these are.
 
     Raises:
         StatisticsError: a value is not a probability.
@@ -131,10 +137,12 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def no_worse(difference: Interval, margin: float, higher_is_better: bool) -> bool:
     """Whether the 95 % interval of ours − theirs excludes that ours is worse by the margin or more.
 
-    The margin has to be named before the results are seen (ICH E9). A difference without interval shows nothing.
+    The interval is two-sided; its end on the worse side is a one-sided bound of 97.5 %, as ICH E9 (3.3.2) has it. The
+    margin is the metric's own, named before the results are seen. A difference without interval shows nothing; False is
+    "not shown to be no worse", which is not "worse".
 
     Args:
-        difference: from `paired_difference`.
+        difference: from `paired_difference` or `chains_difference`, of the metric itself.
         margin: in the metric's unit, more than 0.
         higher_is_better: of the metric.
 
@@ -173,16 +181,17 @@ def seed_deviation(runs: Sequence[pd.DataFrame]) -> dict[str, float]:
 
 
 def _differences(ours: Mapping[str, float], theirs: Mapping[str, float]) -> list[float]:
-    _require_same(ours.keys(), theirs.keys(), "patients")
+    require_same(ours.keys(), theirs.keys(), "patients")
     return [ours[case] - theirs[case] for case in sorted(ours)]
 
 
 def _require_same_tables(runs: Sequence[pd.DataFrame]) -> None:
     for run in runs:
-        _require_same(set(runs[0].index), set(run.index), "patients")
-        _require_same(set(runs[0].columns), set(run.columns), "metrics")
+        require_same(set(runs[0].index), set(run.index), "patients")
+        require_same(set(runs[0].columns), set(run.columns), "metrics")
 
 
-def _require_same(ours: Set[str], theirs: Set[str], what: str) -> None:
+def require_same(ours: Set[str], theirs: Set[str], what: str) -> None:
+    """Raises StatisticsError: the two are not equal; it names what is in one alone."""
     if odd := sorted(ours ^ theirs):
         raise StatisticsError(f"different {what}: {odd[:5]}{' …' if len(odd) > 5 else ''} are not in both")

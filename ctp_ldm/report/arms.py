@@ -32,6 +32,15 @@ class Arm:
         """A row for each patient, averaged over the seeds in which a value is defined."""
         return average_seeds([run.patients for run in self.runs])
 
+    def chains(self, column: str) -> pd.DataFrame:
+        """A column's values: a row for each patient, a column for each training.
+
+        Trainings go by the seed in their folder's name, or by all of it.
+        """
+        names = [str(run.folder) for run in self.runs]
+        seeds = [found[0] if (found := SEED.search(name)) else name for name in names]
+        return pd.DataFrame({s: run.patients[column] for s, run in zip(seeds, self.runs, strict=True)})
+
     @property
     def makes_images(self) -> bool:
         """Whether there is a synthetic image; rivals find the lesion in the source without one."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from ctp_ldm.metrics import Interval
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import read_arms, require_comparable
-from ctp_ldm.report.differences import PATIENT, compare_arms
+from ctp_ldm.report.differences import PATIENT, compare_arms, resampled
 from ctp_ldm.report.pictures import draw_comparison
 from ctp_ldm.report.runs import ComparisonError
 
@@ -22,7 +22,7 @@ FIRST = ("detected_10ml", "lesion_dice", "false_ml", "lesion_mae_", "brain_mae_"
 
 
 def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
-    """Means of each run with 95 % intervals over patients, and paired differences from the first run.
+    """Means of each run with 95 % intervals over patients and seeds, and paired differences from the first run.
 
     Args:
         runs: run folders, the reference first; `X-seed1`, `X-seed2` are averaged per patient.
@@ -51,11 +51,12 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
     result = _first_things_first(compare_arms(arms, first))
     out.mkdir(parents=True, exist_ok=True)
     result.to_csv(out / "comparison.csv", index=False, float_format="%.6g")
-    (out / "comparison.md").write_text(_markdown(result, first.name))
+    (out / "comparison.md").write_text(_markdown(result, first.name, resampled(arms)))
     words = draw_comparison(arms, out / "comparison.png")
     with (out / "comparison.md").open("a") as file:
         file.write(f"\n{words}\n")
     _show(result, first.name)
+    print(resampled(arms))
     print(f"table: {out / 'comparison.md'}")
     if (out / "comparison.png").exists():
         print(f"figure: {out / 'comparison.png'}")
@@ -89,11 +90,11 @@ def _cells(result: pd.DataFrame, first: str) -> tuple[list[str], dict[str, list[
     return heading, rows
 
 
-def _markdown(result: pd.DataFrame, first: str) -> str:
+def _markdown(result: pd.DataFrame, first: str, over: str) -> str:
     heading, rows = _cells(result, first)
     lines = [heading, ["---"] * len(heading), *rows.values()]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"Mean over n patients [95 % interval]; differences are paired by patient.\n\n{table}\n"
+    return f"Mean over n patients [95 % interval]; differences are paired by patient. {over}\n\n{table}\n"
 
 
 def _show(result: pd.DataFrame, first: str) -> None:

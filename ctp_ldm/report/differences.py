@@ -6,7 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from ctp_ldm.metrics import Interval, bootstrap_mean, holm, paired_difference, proportion, sign_flip_test
+from ctp_ldm.metrics import (
+    Interval,
+    bootstrap_mean,
+    chains_difference,
+    chains_mean,
+    holm,
+    proportion,
+    sign_flip_test,
+)
 from ctp_ldm.report.arms import Arm
 
 PATIENT = ("lesion_ml", "lesion_voxels", "reference_ml", "ms_ssim_scales")
@@ -19,16 +27,20 @@ CEILING = (
 SHARES = ("detected", "detected_10ml", "any_false_free", "crosses_25", "crosses_70")
 """Columns that are yes or no: the bootstrap would give those that all patients agree on an interval of no width."""
 
+LEVEL = 0.05
+"""Of the adjusted tests."""
+
 
 def compare_arms(arms: Sequence[Arm], reference: Arm) -> pd.DataFrame:
-    """A row for each metric and arm that has it; seeds are averaged per patient, intervals are over patients.
+    """A row for each metric and arm that has it; seeds are averaged per patient, intervals are over patients and seeds.
 
         metric, run, patients, seeds
-        mean, low, high                                 mean over patients and its 95 % interval: bootstrap, Wilson's
-                                                        for shares of patients
+        mean, low, high                                 mean over patients and its 95 % interval: bootstrap of patients
+                                                        and seeds (`chains_mean`), Wilson's for shares of patients
+                                                        that all seeds agree on
         seed_deviation                                  SD of the mean over seeds; NaN for one seed
-        difference, difference_low, difference_high     mean over patients of arm − reference, and its interval; NaN
-                                                        where there is nothing to compare
+        difference, difference_low, difference_high     mean over patients of arm − reference, and its interval
+                                                        (`chains_difference`); NaN where there is nothing to compare
         spread                                          SD over patients of the reference's values
 
     Args:
@@ -42,6 +54,9 @@ def compare_arms(arms: Sequence[Arm], reference: Arm) -> pd.DataFrame:
 
 def primary_tests(arms: Sequence[Arm], reference: Arm, metrics: Sequence[str]) -> dict[tuple[str, str], float]:
     """(arm, metric) → two-sided p-value of the paired difference from the reference, adjusted for all of them (Holm).
+
+    Adjusted for are the comparisons that come back: every arm but the reference in every metric that both have, in the
+    order of arms, then of metrics. Seeds are averaged per patient before the test, see `sign_flip_test`.
 
     Args:
         arms: on the same patients.
@@ -61,13 +76,38 @@ def primary_tests(arms: Sequence[Arm], reference: Arm, metrics: Sequence[str]) -
 
 def interval(column: str, values: Sequence[float]) -> Interval:
     """Mean over patients; Wilson's interval for a share, unless seeds disagree on a patient."""
-    yes_or_no = column in SHARES and {v for v in values if not math.isnan(v)} <= {0.0, 1.0}
-    return proportion(values) if yes_or_no else bootstrap_mean(values)
+    return proportion(values) if _is_share(column, values) else bootstrap_mean(values)
+
+
+def arm_mean(column: str, arm: Arm) -> Interval:
+    """The same over patients and seeds."""
+    values = arm.patients[column].tolist()
+    return proportion(values) if _is_share(column, values) else chains_mean(arm.chains(column))
+
+
+def arm_difference(column: str, arm: Arm, reference: Arm) -> Interval:
+    """Mean over patients of arm − reference, over patients and seeds."""
+    return chains_difference(arm.chains(column), reference.chains(column))
+
+
+def resampled(arms: Sequence[Arm]) -> str:
+    """What the intervals are over, in a sentence: below every table."""
+    single = [arm.name for arm in arms if len(arm.runs) == 1]
+    if len(single) == len(arms):
+        return "Intervals are over patients only: one training each; what another training would give is not in them."
+    several = (
+        "Intervals are over patients and trainings, both resampled; of few trainings they are still too narrow (where "
+        "trainings alone vary, those of three hold the truth in 75 %)."
+    )
+    return f"{several} Patients only, one training: {', '.join(single)}." if single else several
+
+
+def _is_share(column: str, values: Sequence[float]) -> bool:
+    return column in SHARES and {v for v in values if not math.isnan(v)} <= {0.0, 1.0}
 
 
 def _row(column: str, arm: Arm, reference: Arm) -> dict[str, Any]:
-    values = arm.patients[column]
-    mean = interval(column, values.tolist())
+    mean = arm_mean(column, arm)
     row = {
         "metric": column,
         "run": arm.name,
@@ -81,7 +121,7 @@ def _row(column: str, arm: Arm, reference: Arm) -> dict[str, Any]:
     change, spread = Interval(math.nan, math.nan, math.nan, 0), math.nan
     if column in reference.patients and column not in CEILING:
         base = reference.patients[column]
-        change, spread = paired_difference(values.to_dict(), base.to_dict()), float(base.std(ddof=1))
+        change, spread = arm_difference(column, arm, reference), float(base.std(ddof=1))
     return {
         **row,
         "difference": change.mean,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctp_ldm.metrics import Interval, Metric
+from ctp_ldm.metrics import Metric
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import Arm
-from ctp_ldm.report.differences import CEILING
+from ctp_ldm.report.differences import CEILING, LEVEL
 from ctp_ldm.report.ranking import Ranking
 from ctp_ldm.report.study import NEED_SEGMENTER, Study
 
@@ -64,6 +64,23 @@ def difference_rows(study: Study) -> list[Row]:
         if column not in CEILING and any(cells):
             rows.append(Row(metric.title, _hint(metric), metric.primary, cells))
     return rows
+
+
+def difference_note(study: Study) -> str:
+    """What the differences and their labels are, and over which comparisons p is adjusted."""
+    told = (
+        "Mean over patients of the paired difference [95 % bootstrap interval]. Better or worse: the interval excludes "
+        f"zero and, where there is a p, it is at most {LEVEL:g}; intervals without p are not adjusted for their number."
+    )
+    if not study.tests:
+        return told
+    names = list(dict.fromkeys(name for name, _ in study.tests))
+    titles = list(dict.fromkeys(study.metric(column).title for _, column in study.tests))
+    return (
+        f"{told} p: two-sided sign-flip test of each patient's mean over seeds, which it does not resample; adjusted "
+        f"by Holm, from the least p on, over {len(study.tests)} comparisons: {', '.join(titles)} of {', '.join(names)} "
+        f"against {study.reference.name}."
+    )
 
 
 def case_list(study: Study, ranking: Ranking, pages: dict[str, str], reasons: dict[str, str]) -> dict[str, Any]:
@@ -166,13 +183,7 @@ def _change(study: Study, column: str, metric: Metric, arm: Arm) -> Cell | None:
         return None
     test = study.tests.get((arm.name, column))
     note = "" if test is None else f"; p = {wording.p_value(test)} (Holm)".replace("= <", "<")
-    return Cell(*wording.mean_and_interval(change, metric.decimals), note, _verdict(change, metric))
-
-
-def _verdict(change: Interval, metric: Metric) -> str:
-    if metric.better not in ("higher", "lower") or not (change.low > 0 or change.high < 0):
-        return ""
-    return "better" if (change.low > 0) == (metric.better == "higher") else "worse"
+    return Cell(*wording.mean_and_interval(change, metric.decimals), note, study.verdict(column, arm))
 
 
 def _hint(metric: Metric) -> str:

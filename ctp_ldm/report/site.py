@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ctp_ldm import __version__
 from ctp_ldm.metrics import calibration_curve
 from ctp_ldm.report import rows, wording
+from ctp_ldm.report.differences import resampled
 from ctp_ldm.report.figures import Figure, agreement, calibration, false_lesion, forest, strata
 from ctp_ldm.report.figures.calibration import Curves
 from ctp_ldm.report.folder import ReportFolder, file_names
@@ -20,12 +21,8 @@ from ctp_ldm.report.study import Study, read_study
 from ctp_ldm.report.viewer import CasePage, Images, NoImages, draw_case, has_images, read_images
 
 ASSETS = ("style.css", "figure.css", "index.js", "case.js")
-MEAN_NOTE = "Mean over patients [95 % interval]: bootstrap over patients, Wilson's for shares of patients."
-METHOD_NOTE = "Seeds are averaged per patient before anything else; patients are resampled, never slices."
-DIFFERENCE_NOTE = (
-    "Mean over patients of the paired difference [95 % bootstrap interval]. Better or worse: the interval excludes "
-    "zero. p: two-sided sign-flip test of the primary metrics, adjusted for all of them (Holm)."
-)
+MEAN_NOTE = "Mean over patients [95 % interval]: bootstrap, Wilson's for shares of patients."
+METHOD_NOTE = "Seeds are averaged per patient; slices are never resampled."
 
 
 def write_report(
@@ -176,9 +173,9 @@ class _Report:
             "list": rows.case_list(study, ranking, pages, reasons),
             "runs": rows.run_rows(study),
             "mean_note": MEAN_NOTE,
-            "difference_note": DIFFERENCE_NOTE,
+            "difference_note": rows.difference_note(study),
             "cases_note": self._cases_note(ranking, len(shown), cases),
-            "method_note": METHOD_NOTE,
+            "method_note": f"{METHOD_NOTE} {resampled(study.arms)}",
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         }
 

@@ -15,7 +15,7 @@ from ctp_ldm.metrics import Interval, Metric
 from ctp_ldm.metrics.catalogue import CHANNELS
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import Arm, choose_reference, group_runs, require_comparable
-from ctp_ldm.report.differences import compare_arms, primary_tests
+from ctp_ldm.report.differences import LEVEL, compare_arms, primary_tests
 from ctp_ldm.report.runs import ComparisonError, TestedRun, read_run
 from ctp_ldm.spec import Channel, DataSpec
 
@@ -112,6 +112,18 @@ class Study:
         """Paired, from the reference; None where there is nothing to compare."""
         found = self._interval(column, arm, ("difference", "difference_low", "difference_high"))
         return None if found is None or math.isnan(found.mean) else found
+
+    def verdict(self, column: str, arm: Arm) -> str:
+        """ "better" or "worse" than the reference, or "".
+
+        The interval has to exclude 0; where the difference was tested, the adjusted p has to be at most `LEVEL` too.
+        """
+        change, better = self.difference(column, arm), self.metric(column).better
+        if change is None or better not in ("higher", "lower") or not (change.low > 0 or change.high < 0):
+            return ""
+        if self.tests.get((arm.name, column), 0.0) > LEVEL:
+            return ""
+        return "better" if (change.low > 0) == (better == "higher") else "worse"
 
     def _interval(self, column: str, arm: Arm, names: tuple[str, str, str]) -> Interval | None:
         if (column, arm.name) not in self.table.index:

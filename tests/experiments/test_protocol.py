@@ -126,6 +126,10 @@ def test_arms_are_what_they_are_called_in_every_family(
         ("store: ctp-and-truth", "store: truth", "part oracle: store is truth; expected one of ctp"),
         ("    stage: segmenter", "    stagee: segmenter", "stagee"),
         ("ours: ours", "ours: theirs", "primary names the arm theirs"),
+        ("superior: [dice,", "superior: [dicee,", "primary names the metric dicee: no metric is called"),
+        ("superior: [dice,", "superior: [volume_error_ml,", "no volume error"),
+        ("brain_mae_adc: 5.0", "absolute_volume_error_ml: 5.0", "no volume error"),
+        ("brain_mae_adc: 5.0", "brain_mae_adc: 0.0", "the margin of brain_mae_adc is 0.0; expected more than 0"),
     ],
 )
 def test_a_protocol_that_names_what_there_is_not_is_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:

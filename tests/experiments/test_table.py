@@ -9,7 +9,8 @@ import pytest
 
 from ctp_ldm.experiments import Protocol, ResultError, Study, read_protocol, write_pages
 from ctp_ldm.experiments.results import begin, is_begun, is_done, read_result, write_result
-from ctp_ldm.experiments.table import markdown, primary_comparisons
+from ctp_ldm.experiments.table import Comparison, is_better, markdown, primary_comparisons
+from ctp_ldm.metrics import Interval, no_worse
 from experiments.studies import PATIENTS, result, whole
 
 BETTER = {"lesion_dice": 0.06, "lesion_mae_adc": -25.0}
@@ -40,9 +41,43 @@ def test_a_gain_by_painting_more_fails_the_margin(protocol: Protocol, tmp_path: 
     whole(tmp_path, protocol, ldm={**BETTER, "false_ml": protocol.primary.no_worse["false_ml"] + 1})
     text = markdown(protocol, study(protocol, tmp_path).arms())
     verdict = next(line for line in text.splitlines() if line.startswith("**conditional LDM.**"))
-    assert "Does not hold: False lesion volume." in verdict
+    assert "But worse by the margin or more: False lesion volume." in verdict
     assert "MAE in the lesion, ADC −25" in verdict
     assert "(−25 %)" in verdict
+
+
+@pytest.mark.parametrize(
+    ("column", "low", "high", "finding"),
+    [
+        ("false_ml", -1.0, 0.9, "no worse"),
+        ("false_ml", -1.0, 1.1, "not shown to be no worse"),
+        ("false_ml", 0.2, 1.1, "not shown to be no worse"),
+        ("false_ml", 1.0, 2.0, "worse by the margin or more"),
+        ("dice", -0.9, 0.5, "no worse"),
+        ("dice", -1.1, 0.5, "not shown to be no worse"),
+        ("dice", -2.0, -1.0, "worse by the margin or more"),
+    ],
+)
+def test_a_margin_that_the_interval_crosses_is_not_a_loss(column: str, low: float, high: float, finding: str) -> None:
+    change = Interval((low + high) / 2, low, high, 40)
+    held = no_worse(change, 1.0, higher_is_better=column == "dice")
+    assert Comparison("ldm", column, change, None, 1.0, held).finding == finding
+
+
+def test_a_lucky_chain_is_no_proof(protocol: Protocol, tmp_path: Path) -> None:
+    """Sure over patients; of three chains one alone is better."""
+    whole(tmp_path, protocol)
+    result(tmp_path, "ldm-ours", 0, dice=0.3)
+    arms = study(protocol, tmp_path).arms()
+    found = {(c.family, c.column): c for c in primary_comparisons(protocol, arms)}["ldm", "dice"]
+    assert found.p is not None
+    assert found.p < 0.05
+    assert found.difference.low < 0.01
+    assert not found.holds
+
+
+def test_nothing_is_better_without_a_better_side() -> None:
+    assert not is_better("volume_error_ml", Interval(-2.0, -3.0, -1.0, 40))
 
 
 def test_the_p_values_are_adjusted_for_all_families(protocol: Protocol, tmp_path: Path) -> None:

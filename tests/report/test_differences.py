@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ctp_ldm.metrics import bootstrap_mean, holm, proportion, sign_flip_test
+from ctp_ldm.metrics import bootstrap_mean, chains_difference, chains_mean, holm, proportion, sign_flip_test
 from ctp_ldm.report.arms import Arm, read_arms
-from ctp_ldm.report.differences import compare_arms, interval, primary_tests
+from ctp_ldm.report.differences import compare_arms, interval, primary_tests, resampled
 from report.tested import write_table
 
 CASES = ["a", "b", "c", "d", "e"]
@@ -65,3 +65,29 @@ def test_primary_tests_are_adjusted_for_each_other(arms: list[Arm]) -> None:
     both = primary_tests(arms, arms[0], ["dice", "detected"])
     adjusted = holm({"dice": raw, "detected": 1.0})
     assert both == {("two", "dice"): adjusted["dice"], ("two", "detected"): adjusted["detected"]}
+
+
+def test_seeds_are_resampled_as_pairs(tmp_path: Path) -> None:
+    for name, columns in (("one", ONE), ("two", TWO)):
+        for seed in (1, 2):
+            shifted = {**columns, "dice": [v + 0.1 * seed for v in columns["dice"]]}
+            write_table(tmp_path / f"{name}-seed{seed}", pd.DataFrame(shifted, index=CASES))
+    arms = read_arms([tmp_path / f"{name}-seed{seed}" for name in ("one", "two") for seed in (2, 1)])
+    row = compare_arms(arms, arms[0]).set_index(["metric", "run"]).loc[("dice", "two")]
+    change = chains_difference(arms[1].chains("dice"), arms[0].chains("dice"))
+    mean = chains_mean(arms[1].chains("dice"))
+    assert list(arms[1].chains("dice")) == ["-seed2", "-seed1"]
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((change.low, change.high))
+    assert (row["low"], row["high"]) == pytest.approx((mean.low, mean.high))
+    shares = compare_arms(arms, arms[0]).set_index(["metric", "run"]).loc[("detected", "two")]
+    assert shares["low"] == pytest.approx(proportion([1.0] * 5).low), "all seeds agree"
+
+
+def test_what_intervals_are_over_is_told(arms: list[Arm], tmp_path: Path) -> None:
+    assert "patients only: one training each" in resampled(arms)
+    for seed in (1, 2):
+        write_table(tmp_path / f"x-seed{seed}", pd.DataFrame(ONE, index=CASES))
+    several = read_arms([tmp_path / "x-seed1", tmp_path / "x-seed2"])
+    assert "patients and trainings" in resampled(several)
+    assert "Patients only" not in resampled(several)
+    assert resampled([*several, arms[0]]).endswith("Patients only, one training: one.")

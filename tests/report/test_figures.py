@@ -10,6 +10,7 @@ import pytest
 from ctp_ldm.metrics import bland_altman
 from ctp_ldm.report.figures import Figure, Plot, agreement, calibration, false_lesion, forest, strata
 from ctp_ldm.report.figures.scale import categories, linear, volume
+from ctp_ldm.report.nothing import nothing_found
 from ctp_ldm.report.study import Study, read_study
 from ctp_ldm.report.wording import number
 from report.tested import make_run, write_table
@@ -61,6 +62,51 @@ def test_the_forest_turns_better_to_the_right(tmp_path: Path) -> None:
     false_volume = circles(lesions)[1]
     assert float(false_volume.attrib["cx"]) == pytest.approx(lesions.across(0), abs=0.1)
     assert "hollow" in false_volume.attrib["class"]
+
+
+def test_rows_without_spread_are_drawn_and_what_is_not_is_named(tmp_path: Path) -> None:
+    """The reference finds nothing in anyone: its Dice does not vary."""
+    nothing = {**TABLE, "dice": [0.0] * 6, "detected": [0.0] * 6, "brain_mae_dwi": [0.2] * 6}
+    figure = drawn(forest(study(tmp_path, nothing, {**BETTER, "brain_mae_dwi": [0.1] * 6})))
+    lesions, images = figure.plots
+    assert {"Dice", "Detected (20 % of the volume)", "Hallucinated volume"} <= set(texts(lesions))
+    assert sum(text.endswith("†") for text in texts(lesions) if ": " not in text) == 2
+    dice = circles(lesions)[0]
+    own = np.mean(BETTER["dice"]) / np.std(BETTER["dice"], ddof=1)
+    assert float(dice.attrib["cx"]) == pytest.approx(lesions.across(own), abs=0.1)
+    assert float(circles(images)[0].attrib["cx"]) == pytest.approx(images.across(0.1), abs=0.1), "in its own unit"
+    assert "†: run0 does not vary over patients" in figure.caption
+    assert "Not drawn, without a better side or a difference: Volume found, Volume error" in figure.caption
+
+
+def test_what_finding_nothing_is_worth_is_a_dashed_mark(tmp_path: Path) -> None:
+    lesions, images = drawn(forest(study(tmp_path, TABLE, BETTER))).plots
+
+    def marks(plot: Plot) -> list[float]:
+        lines = ET.fromstring(plot.standalone()).iter("{http://www.w3.org/2000/svg}line")
+        return [float(line.attrib["x1"]) for line in lines if line.attrib["class"] == "nothing"]
+
+    dice, false, detected = marks(lesions)
+    assert marks(images) == []
+    for at, column, better in ((dice, "dice", 1), (detected, "detected", 1), (false, "false_ml", -1)):
+        expected = -better * np.mean(TABLE[column]) / np.std(TABLE[column], ddof=1)
+        assert at == pytest.approx(lesions.across(expected), abs=0.1)
+
+
+def test_finding_nothing_is_right_where_there_is_nothing() -> None:
+    volumes = pd.Series([5.0, 0.0])
+    values = {
+        "dice": [0.5, 0.0],
+        "lesion_dice": [0.5, np.nan],
+        "detected": [1.0, np.nan],
+        "false_ml": [1.0, 2.0],
+    }
+    expected = {"dice": [0.0, 1.0], "lesion_dice": [0.0, np.nan], "detected": [0.0, np.nan], "false_ml": [0, 0]}
+    for column, some in values.items():
+        found = nothing_found(column, pd.Series(some), volumes)
+        assert found is not None
+        np.testing.assert_array_equal(found, expected[column])
+    assert nothing_found("hd95_mm", volumes, volumes) is None
 
 
 def test_agreement_shows_bias_limits_and_every_patient(tmp_path: Path) -> None:

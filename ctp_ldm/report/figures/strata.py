@@ -19,7 +19,7 @@ def strata(study: Study) -> Figure | None:
     plots = [plot for column in columns if (plot := _panel(study, column))]
     caption = (
         "Means over the patients of a stratum with their 95 % intervals: Wilson's for detection (at least 20 % of the "
-        "lesion's volume is found), bootstrap for the others; n patients."
+        "lesion's volume is found), bootstrap for the others; n patients. Seeds are averaged, patients alone resampled."
     )
     if not plots:
         return None
