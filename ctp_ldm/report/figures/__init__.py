@@ -2,9 +2,10 @@
 
 from ctp_ldm.report.figures.agreement import agreement
 from ctp_ldm.report.figures.calibration import calibration
+from ctp_ldm.report.figures.curves import curves
 from ctp_ldm.report.figures.forest import forest
 from ctp_ldm.report.figures.hallucination import hallucination
 from ctp_ldm.report.figures.plot import Figure, Plot
 from ctp_ldm.report.figures.strata import strata
 
-__all__ = ["Figure", "Plot", "agreement", "calibration", "forest", "hallucination", "strata"]
+__all__ = ["Figure", "Plot", "agreement", "calibration", "curves", "forest", "hallucination", "strata"]
