@@ -22,7 +22,7 @@ READING = (
     "Mean false lesion volume per patient against the mean share of lesion volume that is found, at all cut-offs; the "
     "dot is the cut-off that was used. The more a curve lies to the upper left, the better; two dots on one curve are "
     f"the same quality, used more or less carefully. The area (up to {UP_TO_ML:g} mL of false lesion; 1 is the best) "
-    f"and what is found at {AT_ML:g} mL do not depend on the cut-off. Bands and brackets: 95 % bootstrap intervals over "
+    f"and what is found at {AT_ML:g} mL do not depend on the cut-off. Bands, brackets: 95 % bootstrap intervals over "
     "patients."
 )
 

@@ -21,7 +21,7 @@ REFERENCE = {"a": 20.0, "b": 40.0, "c": 30.0, "free": 0.0}
 
 
 def make_run(folder: Path, slope: float | None, cutoff: float = 0.5) -> Path:
-    """Of a map that finds the share s of each lesion with 20 slope s mL of false lesion, s from 0 to 1; None: no curve."""
+    """Of a map that finds the share s of each lesion with 20 slope s mL of false lesion; None: no curve."""
     write_table(folder, pd.DataFrame({"brain_mae_dwi": [0.1] * 4, "reference_ml": REFERENCE.values()}, list(REFERENCE)))
     (folder / "test/summary.json").write_text(json.dumps({"cutoff": cutoff}))
     if slope is not None:
