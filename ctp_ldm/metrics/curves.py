@@ -224,7 +224,7 @@ def _interval(values: np.ndarray, patients: int) -> Interval:
 
 
 def _ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = values[np.isfinite(values[:, 0])]
+    known = values[np.isfinite(values).all(axis=1)]
     if not len(known):
         return (np.full(values.shape[1], np.nan),) * 2
     low, high = np.percentile(known, [2.5, 97.5], axis=0)
