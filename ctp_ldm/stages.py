@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 from jsonargparse import set_parsing_settings
+from jsonargparse.typing import PositiveFloat
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
@@ -76,6 +77,19 @@ class StageCLI(LightningCLI):
             type=str | None,
             default=None,
             help="Checkpoint of a segmenter of real images; in test and validation it reads the synthetic ones.",
+        )
+        parser.add_argument(
+            "--cutoff",
+            type=float | Literal["validated"] | None,
+            default=None,
+            help="Score above which test takes a voxel for lesion: a number, `validated` for what validate has kept in "
+            "the run folder, null for the segmenter's own threshold.",
+        )
+        parser.add_argument(
+            "--cutoff_false_ml",
+            type=PositiveFloat,
+            default=10.0,
+            help="Mean false lesion volume per patient, in mL, that validate chooses the cut-off for.",
         )
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.link_arguments("data.spec", "model.init_args.spec", compute_fn=DataSpec.to_plain, apply_on="instantiate")
@@ -164,7 +178,13 @@ class StageCLI(LightningCLI):
         if path is not None:
             self.evaluation.reader = LesionReader(Path(path), self.model.spec)
 
-    before_validate = before_test = _load_segmenter
+    def before_test(self) -> None:
+        self._load_segmenter()
+        self.evaluation.cutoff = self._get(self.config, "cutoff")
+
+    def before_validate(self) -> None:
+        self._load_segmenter()
+        self.evaluation.cutoff_false_ml = self._get(self.config, "cutoff_false_ml")
 
     def before_fit(self) -> None:
         """All that can be told before hours of training, and before the record of a resumed run is written anew."""

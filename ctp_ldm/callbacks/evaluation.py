@@ -1,30 +1,33 @@
 """What a test says of each patient, and of all of them: whole volumes, a table, a summary."""
 
-import hashlib
 import json
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import lightning as L
 import numpy as np
 import pandas as pd
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from ctp_ldm.callbacks.charts import draw_lesions
+from ctp_ldm.callbacks.curves import CurveCounter, CurveRow, curve_of, curve_table
+from ctp_ldm.callbacks.operating import VALIDATED, file_record, keep_cutoff, read_cutoff, require_cutoff
 from ctp_ldm.callbacks.volumes import VolumeBuilder
 from ctp_ldm.metrics import Interval, bootstrap_mean, evaluate_patient, frechet_distance, mean_over_patients
+from ctp_ldm.metrics.curves import AT_ML
 from ctp_ldm.processes import from_all_processes
 from ctp_ldm.runs import write_text
 from ctp_ldm.sample import Sample, Synthesis
 
-VALIDATED = (
+LOGGED = (
     *("lesion_dice", "lesion_dice_real", "sensitivity", "precision", "detected", "detected_10ml"),
     *("false_ml", "any_false_free", "absolute_volume_error_ml", "dice"),
 )
@@ -39,6 +42,7 @@ class Reader(Protocol):
     """A segmenter that reads images; `modules.LesionReader`."""
 
     path: Path
+    threshold: float
 
     def read(self, images: Tensor, brain: Tensor) -> tuple[Tensor, Tensor | None]: ...
 
@@ -46,21 +50,32 @@ class Reader(Protocol):
 
 
 class Evaluation(L.Callback):
-    """After `test`: `test/patients.csv`, `test/summary.json`, `test/volumes/<case>.npz` in the run folder.
+    """After `test`: `test/` with `patients.csv`, `curves.csv`, `summary.json`, `volumes/<case>.npz` in the run folder.
 
     Every patient is evaluated as one volume (`evaluate_patient`). With a segmenter, what it finds on the synthetic
     image is compared with the reference, and what it finds on the real one is given beside it as its own ceiling. With
-    one, lesion metrics are computed in validation too, logged as `val/…`, and drawn for TensorBoard.
+    one, lesion metrics are computed in validation too, logged as `val/…`, and drawn for TensorBoard. `validate` keeps
+    `validation/curves.csv` and `validation/cutoff.json`, what `keep_cutoff` chose.
+
+    Attributes:
+        reader: of synthetic images.
+        cutoff: in test, above which a score is lesion: a number, what `validate` has kept, or None for the segmenter's
+            own.
+        cutoff_false_ml: mean false lesion volume that `validate` chooses a cut-off for.
     """
 
     def __init__(self) -> None:
         self.reader: Reader | None = None
+        self.cutoff: float | Literal["validated"] | None = None
+        self.cutoff_false_ml = AT_ML
         self._clear()
 
     def _clear(self) -> None:
         self._builder: VolumeBuilder | None = None
         self._rows: Rows = {}
         self._features: dict[str, list[list[list[float]]]] = {}
+        self._counter: CurveCounter | None = None
+        self._curves: dict[str, CurveRow] = {}
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         cases = trainer.datamodule.parts["test"] if hasattr(trainer.datamodule, "parts") else []  # type: ignore[attr-defined]
@@ -74,11 +89,29 @@ class Evaluation(L.Callback):
         seen = pl_module.seen(cases)  # type: ignore[operator]
         if seen:
             rank_zero_warn(f"the model or its base was trained on test patients, such as {seen[:3]}: this is no test")
+        self._set_cutoff(trainer, pl_module)
+
+    def _set_cutoff(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Where it is set, for all that asks the finder what it finds: metrics, curves and pictures."""
+        if self.cutoff is None:
+            return
+        finder = self._finder(pl_module)
+        if finder is None:
+            raise EvaluationError(f"cutoff is {self.cutoff}, and nobody finds lesions; expected a segmenter beside it")
+        if self.cutoff == VALIDATED:
+            path = self.reader.path if self.reader is not None and finder is self.reader else None
+            finder.threshold = read_cutoff(Path(trainer.default_root_dir), path, trainer.ckpt_path)
+        else:
+            finder.threshold = require_cutoff(self.cutoff)
+
+    def _finder(self, pl_module: L.LightningModule) -> Any:
+        """Who has the threshold that lesions are found with: the model, the reader, or nobody."""
+        return pl_module if hasattr(pl_module, "found") else self.reader
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Sample, *_: Any
     ) -> None:
-        if self.reader is not None and not trainer.sanity_checking:
+        if self._validates(trainer, pl_module):
             self._take_in(trainer, pl_module, outputs, batch, folder=None)
 
     def on_test_batch_end(
@@ -89,18 +122,39 @@ class Evaluation(L.Callback):
         self._take_in(trainer, pl_module, outputs, batch, folder)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.reader is None or trainer.sanity_checking:
+        if not self._validates(trainer, pl_module):
             return
-        rows = _gathered(self._rows)
-        means = mean_over_patients(rows)
-        pl_module.log_dict({f"val/{name}": means[name] for name in VALIDATED if name in means})
-        for logger in trainer.loggers if trainer.is_global_zero else ():
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("lesions", draw_lesions(rows), trainer.global_step)
+        rows, curves = _gathered(self._rows), _gathered(self._curves)
+        incomplete = self._builder.unfinished if self._builder else []
         self._clear()
+        area = curve_of(curves).mean_area() if curves else math.nan
+        if not math.isnan(area):
+            pl_module.log("val/curve_area", area)
+        if not hasattr(pl_module, "found"):  # such a model logs its own
+            means = mean_over_patients(rows)
+            pl_module.log_dict({f"val/{name}": means[name] for name in LOGGED if name in means})
+            for logger in trainer.loggers if trainer.is_global_zero else ():
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure("lesions", draw_lesions(rows), trainer.global_step)
+        if trainer.state.fn == TrainerFn.VALIDATING and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if incomplete:
+                rank_zero_warn(f"no part of the curve, because slices are missing: {', '.join(incomplete)}")
+            if curves and trainer.is_global_zero:
+                self._keep_cutoff(trainer, pl_module, curves)
+
+    def _validates(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
+        """Rivals that find lesions themselves have their curve in `validate` only, where their cut-off is chosen."""
+        alone = trainer.state.fn == TrainerFn.VALIDATING and hasattr(pl_module, "found")
+        return (self.reader is not None or alone) and not trainer.sanity_checking
+
+    def _keep_cutoff(self, trainer: L.Trainer, pl_module: L.LightningModule, curves: dict[str, CurveRow]) -> None:
+        run, finder = Path(trainer.default_root_dir), self._finder(pl_module)
+        write_text(run / "validation" / "curves.csv", curve_table(curves).to_csv(index=False, float_format="%.6g"))
+        path = self.reader.path if self.reader is not None and finder is self.reader else None
+        keep_cutoff(run, curve_of(curves), self.cutoff_false_ml, path, trainer.ckpt_path)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        rows, features = _gathered(self._rows), _gathered(self._features)
+        rows, features, curves = _gathered(self._rows), _gathered(self._features), _gathered(self._curves)
         incomplete = self._builder.unfinished if self._builder else []
         self._clear()
         if incomplete and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -109,7 +163,7 @@ class Evaluation(L.Callback):
             return
         pl_module.log_dict({f"test/{name}": value for name, value in mean_over_patients(rows).items()})
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._write(trainer, pl_module, rows, features)
+            self._write(trainer, pl_module, rows, features, curves)
 
     def _take_in(
         self, trainer: L.Trainer, pl_module: L.LightningModule, synthesis: Synthesis, batch: Sample, folder: Path | None
@@ -118,31 +172,38 @@ class Evaluation(L.Callback):
         finds_lesions = hasattr(pl_module, "found")
         if self._builder is None:
             self._builder = VolumeBuilder(data, targets_shown=not finds_lesions)
-        found, found_real = self._lesions(pl_module, synthesis, batch)
+        found, found_real, scores = self._lesions(pl_module, synthesis, batch)
+        if scores is not None:
+            self._counter = self._counter or CurveCounter(self._finder(pl_module).threshold)
+            self._counter.add(scores, batch)
         for case in self._builder.add(synthesis, batch, found, found_real):
             volumes = self._builder.take(case)
             spans = [] if finds_lesions else [channel.scaling.span for channel in data.spec.target]
             row = evaluate_patient(volumes, spans)
             lesion = 0 if volumes.lesion is None else int(volumes.lesion.sum())
             self._rows[case] = {"lesion_ml": lesion * volumes.voxel_ml, **row}
+            curve = self._counter.take(case, volumes.voxel_ml) if self._counter else None
+            if curve is not None:
+                self._curves[case] = curve
             if folder is not None:
                 volumes.save(folder / f"{case}.npz")
 
     def _lesions(
         self, pl_module: L.LightningModule, synthesis: Synthesis, batch: Sample
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Lesion on the synthetic and on the real image, (B, 1, H, W) bool each, where there is somebody to find it."""
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """(B, 1, H, W) each, where there is somebody to find lesions: on the synthetic and on the real image, bool; and
+        the scores of the synthetic one."""
         if hasattr(pl_module, "found"):
-            return pl_module.found(synthesis), None  # type: ignore[operator]
+            return pl_module.found(synthesis), None, pl_module.scores(synthesis, batch)  # type: ignore[operator]
         if self.reader is None:
-            return None, None
+            return None, None, None
         real = pl_module.spec.decode_target(batch["target"]) * batch["brain"]  # type: ignore[operator, union-attr]
-        found, seen = self.reader.read(synthesis["image"], batch["brain"])
-        found_real, seen_real = self.reader.read(real, batch["brain"])
+        scores, seen = self.reader.read(synthesis["image"], batch["brain"])
+        scores_real, seen_real = self.reader.read(real, batch["brain"])
         if seen is not None and seen_real is not None:
             for case, ours, theirs in zip(batch["case"], seen.tolist(), seen_real.tolist(), strict=True):
                 self._features.setdefault(case, []).append([ours, theirs])
-        return found, found_real
+        return scores > self.reader.threshold, scores_real > self.reader.threshold, scores
 
     def _write(
         self,
@@ -150,17 +211,22 @@ class Evaluation(L.Callback):
         pl_module: L.LightningModule,
         rows: Rows,
         features: dict[str, list[list[list[float]]]],
+        curves: dict[str, CurveRow],
     ) -> None:
         folder = Path(trainer.default_root_dir) / "test"
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
         write_text(folder / "patients.csv", table.to_csv(float_format="%.6g"))
+        if curves:
+            write_text(folder / "curves.csv", curve_table(curves).to_csv(index=False, float_format="%.6g"))
         summary = {name: bootstrap_mean(table[name].tolist()) for name in table.columns}
         content = {
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
             "stage": pl_module.stage,
             "spec": pl_module.spec.to_plain(),  # type: ignore[operator, union-attr]
             "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
-            "segmenter": self._segmenter(),
+            "segmenter": file_record(self.reader.path) if self.reader is not None else None,
+            "cutoff": getattr(self._finder(pl_module), "threshold", None),
+            "cutoff chosen": "by the segmenter's config" if self.cutoff is None else str(self.cutoff),
             "samples": getattr(pl_module, "samples", 1),
             "patients": len(table),
             "interval": "95 % percentile bootstrap over patients",
@@ -169,12 +235,6 @@ class Evaluation(L.Callback):
         }
         write_text(folder / "summary.json", json.dumps(content, indent=1, allow_nan=False))
         _show(summary, len(table), folder)
-
-    def _segmenter(self) -> dict[str, str] | None:
-        if self.reader is None:
-            return None
-        with self.reader.path.open("rb") as file:
-            return {"path": str(self.reader.path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
     def _distances(self, features: dict[str, list[list[list[float]]]]) -> dict[str, float | str]:
         """Fréchet distance of synthetic and real slices as the segmenter sees them, or why there is none."""

@@ -157,8 +157,8 @@ def _read(reader: Reader | None, image: np.ndarray, brain: np.ndarray, device: t
     if reader is None:
         return None
     mask = torch.from_numpy(brain).to(device)[None, None]
-    found, _ = reader.read(torch.from_numpy(image).to(device)[None] * mask, mask.float())
-    return _array(found[0, 0])
+    probability, _ = reader.read(torch.from_numpy(image).to(device)[None] * mask, mask.float())
+    return _array(probability[0, 0] > reader.threshold)
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -10,6 +10,7 @@ def compare(runs: list[Path], out: Path = Path("comparison")) -> None:
 
     Args:
         runs: run folders, the reference first; each has been through `ctp-ldm test`.
-        out: folder for comparison.csv, comparison.md and, where every run has what it shows, comparison.png.
+        out: folder for comparison.csv, comparison.md, curves.png where runs have curves and, where every run has what
+            it shows, comparison.png.
     """
     compare_runs(runs, out)

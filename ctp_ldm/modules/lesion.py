@@ -55,6 +55,10 @@ class LesionModule(TranslationModule):
         """(B, 1, H, W) bool: lesion."""
         return synthesis["image"] > self.threshold
 
+    def scores(self, synthesis: Synthesis, batch: Sample) -> Tensor:
+        """(B, 1, H, W) in [0, 1]: `found` is where they are above `threshold`; operating curves take other cut-offs."""
+        return synthesis["image"]
+
     def synthesise(self, batch: Sample) -> Tensor:
         return LESION.scaling.encode(self.probability(batch))
 

@@ -122,15 +122,15 @@ class LesionReader:
 
     @torch.no_grad()
     def read(self, images: Tensor, brain: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Where the lesion is.
+        """How likely each voxel is lesion; it is where that is above `threshold`.
 
         Args:
             images: (B, Ct, H, W) in physical units.
             brain: (B, 1, H, W).
 
         Returns:
-            (B, 1, H, W) bool, and features (B, F) of the slices, None without `feature_layer`.
+            (B, 1, H, W) probability, 0 outside the brain; features (B, F) of the slices, None without `feature_layer`.
         """
         self.network.to(images.device)
         logits, features = self.network.with_features(self.spec.encode_target(images), brain)
-        return (torch.sigmoid(logits) > self.threshold) & (brain > 0), features
+        return torch.sigmoid(logits) * (brain > 0), features

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ctp_ldm.modules.lesion import LesionModule
 from ctp_ldm.networks import ConfigError
-from ctp_ldm.sample import Sample
+from ctp_ldm.sample import Sample, Synthesis
 
 
 class FlowThreshold(LesionModule):
@@ -30,13 +30,13 @@ class FlowThreshold(LesionModule):
     checkpoint_needed: ClassVar[bool] = False
 
     def __init__(self, spec: dict[str, Any], fraction: float = 0.38) -> None:
-        super().__init__(spec)
+        if not 0 < fraction < 1:
+            raise ConfigError(f"fraction is {fraction}; expected a share of normal flow between 0 and 1")
+        # Of the score, which rises where flow falls; a probability of 0 or 1 is above it or not all the same.
+        super().__init__(spec, threshold=round(1 - fraction, 6))
         names = [channel.name for channel in self.spec.source]
         if "cbf" not in names:
             raise ConfigError(f"FlowThreshold needs a source cbf, found {names}; add --config tasks/maps.yaml")
-        if not 0 < fraction < 1:
-            raise ConfigError(f"fraction is {fraction}; expected a share of normal flow between 0 and 1")
-        self.fraction = fraction
         self.flow = names.index("cbf")
         self.delay = names.index("tmax") if "tmax" in names else None
 
@@ -48,13 +48,21 @@ class FlowThreshold(LesionModule):
 
     def probability(self, batch: Sample) -> Tensor:
         """1 where flow is low, else 0."""
+        return (self._deficit(batch) > self.threshold).float()
+
+    def scores(self, synthesis: Synthesis, batch: Sample) -> Tensor:
+        """The share of normal flow that is missing."""
+        return self._deficit(batch)
+
+    def _deficit(self, batch: Sample) -> Tensor:
+        """(B, 1, H, W) 1 − relative flow in [0, 1]; 0 outside the brain and where nothing tells what is normal."""
         flow = self._map(batch, self.flow)
         normal = batch["brain"] > 0
         if self.delay is not None:
             normal = normal & (self._map(batch, self.delay) <= 6.0)
         reference = torch.where(normal, flow, torch.nan).flatten(1).nanmedian(dim=1).values.view(-1, 1, 1, 1)
-        low = flow < self.fraction * reference.nan_to_num(0.0)
-        return low.float() * batch["brain"]
+        deficit = torch.where(reference > 0, 1 - flow / reference, 0.0)
+        return deficit.clamp(0, 1) * batch["brain"]
 
     def _map(self, batch: Sample, index: int) -> Tensor:
         return self.spec.source[index].scaling.decode(batch["source"][:, index : index + 1])

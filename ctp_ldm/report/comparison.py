@@ -11,6 +11,7 @@ from rich.table import Table
 from ctp_ldm.metrics import Interval
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import read_arms, require_comparable
+from ctp_ldm.report.curves import curves_markdown, draw_curves, read_curves
 from ctp_ldm.report.differences import PATIENT, compare_arms, resampled
 from ctp_ldm.report.pictures import draw_comparison
 from ctp_ldm.report.runs import ComparisonError
@@ -26,7 +27,7 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
 
     Args:
         runs: run folders, the reference first; `X-seed1`, `X-seed2` are averaged per patient.
-        out: receives comparison.csv, comparison.md, comparison.png.
+        out: receives comparison.csv, comparison.md, comparison.png, curves.png.
 
     Returns:
         A row for each metric and run: see `compare_arms`.
@@ -53,14 +54,18 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
     result.to_csv(out / "comparison.csv", index=False, float_format="%.6g")
     (out / "comparison.md").write_text(_markdown(result, first.name, resampled(arms)))
     words = draw_comparison(arms, out / "comparison.png")
+    curves, lacking = read_curves(arms)
+    draw_curves(curves, out / "curves.png")
     with (out / "comparison.md").open("a") as file:
-        file.write(f"\n{words}\n")
+        file.write(f"\n{words}\n\n{curves_markdown(curves, lacking)}")
     _show(result, first.name)
     print(resampled(arms))
     print(f"table: {out / 'comparison.md'}")
     if (out / "comparison.png").exists():
         print(f"figure: {out / 'comparison.png'}")
-    print(words)
+    if curves:
+        print(f"operating curves: {out / 'curves.png'}")
+    print("\n".join([words, *lacking]))
     return result
 
 

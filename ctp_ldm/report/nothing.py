@@ -3,7 +3,7 @@
 import pandas as pd
 
 OVERLAP = ("dice", "lesion_dice", "lesion_f1", "lesion_f1_overlap")
-FOUND = ("found_share", "detected", "detected_10ml", "found_ml")
+FOUND = ("sensitivity", "detected", "detected_10ml", "found_ml", "shared_ml", "any_false_free")
 FALSE = "false_"
 """Beginnings of columns of what is found outside the lesion."""
 ERROR = "absolute_volume_error_ml"

@@ -13,7 +13,7 @@ from ctp_ldm import __version__
 from ctp_ldm.metrics import calibration_curve
 from ctp_ldm.report import rows, wording
 from ctp_ldm.report.differences import resampled
-from ctp_ldm.report.figures import Figure, agreement, calibration, false_lesion, forest, strata
+from ctp_ldm.report.figures import Figure, agreement, calibration, curves, false_lesion, forest, strata
 from ctp_ldm.report.figures.calibration import Curves
 from ctp_ldm.report.folder import ReportFolder, file_names
 from ctp_ldm.report.ranking import Ranking, choose_cases, rank
@@ -153,7 +153,7 @@ class _Report:
     ) -> dict[str, Any]:
         study = self.study
         pages = {case: f"cases/{self.names[case]}.html" for case in shown}
-        made = [agreement(study), strata(study), false_lesion(study), calibration(study, self.curves)]
+        made = [agreement(study), strata(study), false_lesion(study), curves(study), calibration(study, self.curves)]
         figures = [figure for figure in made if figure is not None]
         over = forest(study)
         for figure in filter(None, [over, *figures]):

@@ -82,13 +82,13 @@ def test_slabs_are_scored_as_slabs(patients: Sample, tmp_path: Path) -> None:
 class Painter:
     """A segmenter that finds lesion wherever the first channel is above its middle, whatever the image."""
 
-    path = Path(__file__)
+    path, threshold = Path(__file__), 0.5
 
     def __init__(self, known: Sequence[str] = ()) -> None:
         self.known = known
 
     def read(self, images: Tensor, brain: Tensor) -> tuple[Tensor, Tensor | None]:
-        return (images[:, :1] > 2) & (brain > 0), images.mean(dim=(2, 3))
+        return (images[:, :1] > 2) * brain, images.mean(dim=(2, 3))
 
     def seen(self, cases: Sequence[str]) -> list[str]:
         return [case for case in cases if case in self.known]

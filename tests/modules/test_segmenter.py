@@ -74,9 +74,10 @@ def test_a_reader_finds_in_physical_units_what_the_module_finds(batch: Sample, t
     clipped: Any = {**batch, "target": batch["target"].clamp(-1, 1)}  # physical values are those of the range
     with torch.no_grad():
         expected = module.found(module.predict_step(clipped, 0)) & (batch["brain"] > 0)
-        found, features = reader.read(SPEC.decode_target(batch["target"]), batch["brain"])
+        probability, features = reader.read(SPEC.decode_target(batch["target"]), batch["brain"])
     assert expected.any()
-    assert torch.equal(found, expected)
+    assert torch.equal(probability > reader.threshold, expected)
+    assert not probability[batch["brain"] == 0].any()
     assert features is not None
     assert features.shape == (4, 8), "channels of the first layer"
 

@@ -72,6 +72,11 @@ class Plot:
             (Markup('<polyline class="{} arm-{}" points="{}"/>').format(kind, arm % COLOURS, places), None)
         )
 
+    def ribbon(self, low: list[tuple[float, float]], high: list[tuple[float, float]], arm: int) -> None:
+        """Between two paths."""
+        places = " ".join(f"{_px(self.across(x))},{_px(self.down(y))}" for x, y in [*low, *reversed(high)])
+        self._marks.append((Markup('<polygon class="ribbon arm-{}" points="{}"/>').format(arm % COLOURS, places), None))
+
     def band(self, low: float, high: float, kind: str = "band") -> None:
         """Over the whole width."""
         top, bottom = self.down(high), self.down(low)
