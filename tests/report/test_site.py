@@ -82,9 +82,7 @@ def test_every_downstream_figure_names_the_segmenter_and_its_own_dice(whole: Pat
 
 def test_runs_say_what_they_are(whole: Path) -> None:
     text = words(whole / "index.html")
-    assert re.search(
-        r"ours \S+ours-seed1 posttrain ours-seed1/checkpoints/best.ckpt 1 3 runs/segmenter/best.ckpt", text
-    )
+    assert re.search(r"ours ours-seed1 posttrain ours-seed1/checkpoints/best.ckpt 1 3 runs/segmenter/best.ckpt", text)
 
 
 def test_missing_volumes_are_told_and_the_rest_is_there(whole: Path) -> None:
@@ -113,6 +111,7 @@ def test_nothing_is_loaded_from_elsewhere(whole: Path) -> None:
     for file in whole.rglob("*"):
         if file.suffix in (".html", ".css", ".js", ".svg"):
             text = page(file).replace("http://www.w3.org/2000/svg", "")
+            text = re.sub(r'^"[\w-]+": "[\w+/=]+",?$', "", text, flags=re.MULTILINE)  # levels of images
             assert not re.search(r"https?:|//[a-z]|@import|fetch\(|XMLHttpRequest|url\(['\"]?http", text), file
         if file.suffix == ".html":
             assert "default-src 'none'" in page(file)
@@ -137,7 +136,7 @@ def test_the_size_is_stated(whole: Path) -> None:
 def test_pictures_show_the_images(whole: Path) -> None:
     """Brightness rises from slice to slice."""
     data = json.loads(re.findall(r'id="case-data">(.*?)</script>', page(whole / "cases" / "sub-1-2.html"))[0])
-    assert (data["size"], data["first"], data["start"]["axial"]) == ([5, 26, 24], 1, 1)
+    assert (data["size"], data["first"], data["start"]["axial"]) == ([5, 28, 24], 1, 1)
     script = page(whole / "cases" / "sub-1-2.js").removeprefix("const ctpImages = ").removesuffix(";\n")
     levels = zlib.decompress(base64.b64decode(json.loads(script)["0-real"]))
     picture = np.frombuffer(levels, np.uint8).reshape(data["size"])
