@@ -44,7 +44,9 @@ def test_a_claim_needs_an_interval_without_zero(
     monkeypatch.setattr("ctp_ldm.report.study.Study.difference", lambda *_: change)
     sentence = said(tmp_path, detected_10ml=([1.0] * 10, [1.0] * 10))[0]
     assert sentence.endswith(expected)
-    assert sentence.startswith("It is not clear whether ours") == ("interval; 10" in expected or "no interval" in expected)
+    assert sentence.startswith("It is not clear whether ours") == (
+        "interval; 10" in expected or "no interval" in expected
+    )
 
 
 def test_the_last_arm_is_compared_in_what_both_have(tmp_path: Path) -> None:
