@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from ctp_ldm.report import write_report
-from ctp_ldm.report.download import safe_cell
+from ctp_ldm.report.download import case_csv, safe_cell
 from report.tested import SEGMENTER, make_run
 
 EVIL = {"=cmd|' /C calc'!A0": 4, '<b>&"x': 3, "plain": 0, "@SUM(1)": 5, "-2+3": 4}
@@ -32,8 +32,7 @@ def test_no_case_is_a_formula_or_a_tag(out: Path) -> None:
     assert names == {"'=cmd|' /C calc'!A0", '<b>&"x', "plain", "'@SUM(1)", "'-2+3"}
     assert lines[0][:2] == ["case", "reference lesion volume, mL"]
     assert len({len(line) for line in lines}) == 1
-    numbers = [cell for line in lines[1:] for cell in line[1:] if cell]
-    assert any(float(cell) < 0 for cell in numbers)  # which no apostrophe makes a text
+    assert all(float(cell) >= 0 for line in lines[1:] for cell in line[1:] if cell)
     for file in out.rglob("*.html"):
         assert not re.search(r'<b>|&"x', file.read_text())
     # What programs read has the names that the user gave.
@@ -45,6 +44,15 @@ def test_no_case_is_a_formula_or_a_tag(out: Path) -> None:
 def test_what_begins_a_formula_is_guarded(text: str) -> None:
     assert safe_cell(text) == "'" + text
     assert safe_cell("a" + text) == "a" + text
+
+
+def test_a_negative_number_stays_a_number() -> None:
+    table = {
+        "groups": [{"unit": "mL", "span": 1}, {"unit": "", "span": 1}],
+        "columns": [{"full": "volume"}, {"full": "-x"}],
+        "rows": [{"case": "-1", "cells": [{"value": "-2.5"}, {"value": ""}]}],
+    }
+    assert list(csv.reader(case_csv(table)[1:].splitlines())) == [["case", "volume, mL", "'-x"], ["'-1", "-2.5", ""]]
 
 
 def links(page: Path) -> list[str]:
