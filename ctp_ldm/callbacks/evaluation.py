@@ -23,6 +23,7 @@ from ctp_ldm.callbacks.operating import VALIDATED, file_record, keep_cutoff, rea
 from ctp_ldm.callbacks.volumes import VolumeBuilder
 from ctp_ldm.metrics import Interval, bootstrap_mean, evaluate_patient, frechet_distance, mean_over_patients
 from ctp_ldm.metrics.curves import AT_ML
+from ctp_ldm.paths import sha256, shown_path
 from ctp_ldm.processes import from_all_processes
 from ctp_ldm.runs import write_text
 from ctp_ldm.sample import Sample, Synthesis
@@ -215,12 +216,16 @@ class Evaluation(L.Callback):
     ) -> None:
         folder = Path(trainer.default_root_dir) / "test"
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
+        # Names stand as they are: this file is read by programs, and a spreadsheet's guard would be another name. The
+        # report's cases.csv is the one to open in a spreadsheet.
         write_text(folder / "patients.csv", table.to_csv(float_format="%.6g"))
         if curves:
             write_text(folder / "curves.csv", curve_table(curves).to_csv(index=False, float_format="%.6g"))
         summary = {name: bootstrap_mean(table[name].tolist()) for name in table.columns}
+        checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
         content = {
-            "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+            "checkpoint": shown_path(checkpoint) if checkpoint else None,
+            "checkpoint_sha256": sha256(checkpoint) if checkpoint and checkpoint.is_file() else None,
             "stage": pl_module.stage,
             "spec": pl_module.spec.to_plain(),  # type: ignore[operator, union-attr]
             "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),

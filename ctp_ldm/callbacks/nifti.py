@@ -1,6 +1,5 @@
 """Predictions as whole NIfTI volumes in the geometry of the input."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from ctp_ldm import __version__
 from ctp_ldm.geometry import Geometry
+from ctp_ldm.paths import sha256, shown_path
 from ctp_ldm.sample import Sample, Synthesis
 from ctp_ldm.writing import whole_file
 
@@ -43,8 +43,8 @@ class NIfTIWriter(BasePredictionWriter):
             "Description": NOTICE,
             "GeneratedBy": f"ctp-ldm {__version__}",
             "Model": f"{type(pl_module).__module__}.{type(pl_module).__qualname__}",
-            "Checkpoint": str(checkpoint) if checkpoint else None,
-            "CheckpointSHA256": _sha256(checkpoint) if checkpoint else None,
+            "Checkpoint": shown_path(checkpoint) if checkpoint else None,
+            "CheckpointSHA256": sha256(checkpoint) if checkpoint else None,
             "SamplingSeed": getattr(pl_module, "sampling_seed", None),
             "SamplingSteps": getattr(pl_module, "steps", None),
         }
@@ -110,6 +110,7 @@ class NIfTIWriter(BasePredictionWriter):
             stack = np.zeros(brain.shape, dtype=np.float32)
             for index, (image, _) in slices.items():
                 stack[index] = image[i]
+            # A header of its own: the input's free text (descrip, aux_file, db_name, extensions) may name the patient.
             volume = nib.Nifti1Image(geometry.from_grid(stack, brain), np.asarray(geometry.affine))
             volume.header.set_xyzt_units("mm")
             if geometry.forms is not None:
@@ -136,8 +137,3 @@ def _thickness(geometry: Geometry) -> dict[str, Any]:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with whole_file(path) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

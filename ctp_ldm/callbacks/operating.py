@@ -1,6 +1,5 @@
 """The cut-off that lesions are found with: the segmenter's own, a number, or what a rule chose in validation."""
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ctp_ldm.metrics.curves import ChosenCutoff, OperatingCurve, choose_cutoff
+from ctp_ldm.paths import sha256, shown_path
 from ctp_ldm.runs import write_text
 
 VALIDATED = "validated"
@@ -23,8 +23,7 @@ def file_record(path: str | Path | None) -> dict[str, str] | None:
     """`path` and `sha256` of a file; None of none."""
     if path is None:
         return None
-    with Path(path).open("rb") as file:
-        return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"path": shown_path(path), "sha256": sha256(Path(path))}
 
 
 def keep_cutoff(
@@ -87,13 +86,13 @@ def read_cutoff(run: Path, segmenter: Path | None, checkpoint: str | Path | None
     return cutoff
 
 
-def require_cutoff(cutoff: float) -> float:
+def require_cutoff(cutoff: float | str) -> float:
     """A number above 0 and below 1.
 
     Raises:
         CutoffError: any other.
     """
-    if not 0 < cutoff < 1:
+    if isinstance(cutoff, str) or not 0 < cutoff < 1:
         raise CutoffError(f"cutoff is {cutoff}; expected a number above 0 and below 1, {VALIDATED}, or null")
     return cutoff
 

@@ -13,12 +13,16 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from ctp_ldm import __version__
+from ctp_ldm.paths import shown_command
 
 CONFIG = "config"
 
 
 class SaveRun(SaveConfigCallback):
     """Writes `<subcommand>.yaml` (the whole config) and `<subcommand>.json` (command line, versions, device).
+
+    The config has the paths that it takes to do it again; the command line goes without those outside the current
+    folder.
 
     Checkpoints hold the config too, to tell what has changed when a run goes on.
     """
@@ -32,7 +36,7 @@ class SaveRun(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         packages = ("lightning", "diffusers", "monai", "torchmetrics", "numpy")
         content = {
-            "command": sys.argv,
+            "command": shown_command(sys.argv),
             "ctp-ldm": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,  # with the CUDA it was built for, which its metadata need not have

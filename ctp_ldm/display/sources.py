@@ -8,6 +8,8 @@ from ctp_ldm.spec import Channel, DataSpec
 
 SHOWN = 5
 """Single channels to look at, besides the mean of phases."""
+DECISIVE = ("cbf", "tmax")
+"""Maps that a treatment is decided by: they are among those shown, whatever else there is."""
 ACRONYMS = ("adc", "cbf", "cbv", "ct", "ctp", "dwi", "flair", "mtt", "ncct", "t1", "t2")
 
 
@@ -53,4 +55,5 @@ def _chosen(spec: DataSpec) -> tuple[list[int], list[int]]:
     """Places of single channels and of phases, which are numbered; neighbouring slices are left out."""
     own = [(i, channel.name) for i, channel in enumerate(spec.source) if "@" not in channel.name]
     phases = [i for i, name in own if name.rpartition("_")[2].isdigit()]
-    return [i for i, _ in own if i not in phases][:SHOWN], phases
+    single = sorted((i for i, _ in own if i not in phases), key=lambda i: spec.source[i].name not in DECISIVE)
+    return sorted(single[:SHOWN]), phases

@@ -16,9 +16,8 @@ TOO_LOW, ZERO, TOO_HIGH = (70, 165, 255), (34, 34, 38), (255, 120, 60)
 class Tone:
     """How a channel's values become grey.
 
-    Pages store pictures once, in 256 levels over [low, high], and the browser applies the window. That is a third of
-    the files of pictures per preset, and needs no canvas, whose pixels a page from disk may not read. The price is
-    coarser grey in a narrow window: 68 levels of ADC in 300–1100, where the images' noise is wider than a level.
+    Pages store images once, in 256 levels over [low, high], and the browser applies the window. The price is coarser
+    grey in a narrow window: 68 levels of ADC in 300–1100, where the images' noise is wider than a level.
 
     windows: preset → ends of its grey window, inside [low, high]; figures take the standard one.
     error: where the colours of errors end.
@@ -39,17 +38,6 @@ class Tone:
         """Values of any shape → uint8."""
         share = (np.nan_to_num(values) - self.low) / (self.high - self.low)
         return np.rint(255 * share.clip(0, 1)).astype(np.uint8)
-
-    def css(self, preset: str) -> str:
-        """The CSS filter that turns the stored grey into the window's.
-
-        brightness(b) contrast(c) maps a grey x in [0, 1] to (b x − ½) c + ½, which a window inside the stored range
-        can always be written as.
-        """
-        low, high = self.windows[preset]
-        slope = (self.high - self.low) / (high - low)
-        contrast = 1 + 2 * (low - self.low) / (high - low)
-        return f"brightness({slope / contrast:.5f}) contrast({contrast:.5f})"
 
 
 def _tone(standard: tuple[float, float], narrow: tuple[float, float], wide: tuple[float, float], error: float) -> Tone:

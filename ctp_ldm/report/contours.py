@@ -3,12 +3,12 @@
 import numpy as np
 from skimage.measure import find_contours
 
-from ctp_ldm.report.sprites import Frame
+from ctp_ldm.report.levels import Frame
 
 
-def outlines(mask: np.ndarray, frame: Frame) -> list[str]:
-    """For each drawn slice of a (Z, H, W) mask the path around it, in half pixels; "" where there is none."""
-    return [_outline(picture) for picture in frame.cut(mask)]
+def outlines(mask: np.ndarray, frame: Frame) -> dict[str, list[str]]:
+    """Plane → for each of its slices of a (Z, H, W) mask the path around it, in half pixels; "" where there is none."""
+    return {plane: [_outline(picture) for picture in pictures] for plane, pictures in frame.views(mask).items()}
 
 
 def _outline(picture: np.ndarray) -> str:

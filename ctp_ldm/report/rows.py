@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctp_ldm.metrics import Metric
+from ctp_ldm.paths import shown_path
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import Arm
 from ctp_ldm.report.differences import CEILING, LEVEL
@@ -203,8 +204,9 @@ def _run(study: Study, arm: Arm, number: int) -> Sequence[str]:
     run = arm.runs[number]
     told, ceiling = run.segmenter, study.mean("lesion_dice_real", arm)
     return [
-        str(run.folder),
-        *(str(run.summary.get(key) or "not told") for key in ("stage", "checkpoint")),
+        shown_path(run.folder),
+        str(run.summary.get("stage") or "not told"),
+        shown_path(str(run.summary["checkpoint"])) if run.summary.get("checkpoint") else "not told",
         *(str(run.summary[key]) if run.summary.get(key) is not None else "not told" for key in ("seed", "samples")),
         f"{told['path']} ({told['sha256'][:12]})" if told else "none" if arm.makes_images else "finds lesions itself",
         wording.with_interval(ceiling, 3) if ceiling else wording.NONE,

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ctp_ldm.metrics.volumes import PatientVolumes, VolumesError
+from ctp_ldm.paths import shown_path
 from ctp_ldm.spec import DataSpec
 
 
@@ -43,7 +44,9 @@ class TestedRun:
     def segmenter(self) -> dict[str, str] | None:
         """`path` and `sha256` of the frozen segmenter that found lesions on the images; None without one."""
         told = self.summary.get("segmenter")
-        return {key: str(told.get(key, "")) for key in ("path", "sha256")} if isinstance(told, dict) else None
+        if not isinstance(told, dict):
+            return None
+        return {"path": shown_path(str(told.get("path", ""))), "sha256": str(told.get("sha256", ""))}
 
     def has_volumes(self, case: str) -> bool:
         """Whether there is a file of this patient; it may be damaged."""

@@ -13,11 +13,13 @@ from ctp_ldm import __version__
 from ctp_ldm.metrics import calibration_curve
 from ctp_ldm.report import rows, wording
 from ctp_ldm.report.differences import resampled
+from ctp_ldm.report.download import case_csv, nifti_links
 from ctp_ldm.report.figures import Figure, agreement, calibration, curves, false_lesion, forest, strata
 from ctp_ldm.report.figures.calibration import Curves
 from ctp_ldm.report.folder import ReportFolder, file_names
 from ctp_ldm.report.ranking import Ranking, choose_cases, rank
 from ctp_ldm.report.study import Study, read_study
+from ctp_ldm.report.verdict import verdict
 from ctp_ldm.report.viewer import CasePage, Images, NoImages, draw_case, has_images, read_images
 
 ASSETS = ("style.css", "figure.css", "index.js", "case.js")
@@ -126,7 +128,8 @@ class _Report:
         name = self.names[page.case]
         text = self.pages.get_template("case.html").render(
             page=page,
-            folder=name,
+            images=f"{name}.js",
+            predictions=nifti_links(self.study, page.case, self.folder.path / "cases" / f"{name}.html"),
             place=f"case {place + 1}",
             before=self.names[drawn[place - 1]] if place else None,
             after=self.names[after] if after else None,
@@ -139,8 +142,9 @@ class _Report:
         seeds = [f"{arm.name}: {arm.runs[0].folder.name}" for arm in self.study.arms if len(arm.runs) > 1]
         several = f" Numbers are means over seeds, images those of one ({', '.join(seeds)})." if seeds else ""
         return (
-            "The patient's right is on the left, the nose is up. Grey levels are stored in 256 steps of the widest "
-            f"window; nothing outside the brain is shown.{several} {rows.segmenter_note(self.study)}"
+            "The patient's right is on the left, the nose is up; coronal and sagittal views have the head up and show "
+            "the slices as thick as they are. Values are those of the 256 levels that the page holds over the widest "
+            f"window, so about right; nothing outside the brain is shown.{several} {rows.segmenter_note(self.study)}"
         )
 
     def _add_curves(self, images: Images) -> None:
@@ -158,7 +162,10 @@ class _Report:
         over = forest(study)
         for figure in filter(None, [over, *figures]):
             self._save(figure)
+        listed = rows.case_list(study, ranking, pages, reasons)
+        self.folder.write("cases.csv", case_csv(listed))
         return {
+            "verdict": verdict(study),
             "notices": study.notices,
             "patients": f"{len(study.cases)} test patient{'s' if len(study.cases) != 1 else ''}",
             "reference": study.reference.name,
@@ -170,7 +177,7 @@ class _Report:
             "figures": figures,
             "links": pages,
             "segmenter": rows.segmenter_note(study),
-            "list": rows.case_list(study, ranking, pages, reasons),
+            "list": listed,
             "runs": rows.run_rows(study),
             "mean_note": MEAN_NOTE,
             "difference_note": rows.difference_note(study),

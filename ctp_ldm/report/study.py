@@ -13,6 +13,7 @@ from ctp_ldm.display.sources import shown_sources
 from ctp_ldm.display.windows import Tone, tone
 from ctp_ldm.metrics import Interval, Metric
 from ctp_ldm.metrics.catalogue import CHANNELS
+from ctp_ldm.paths import without_place
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import Arm, choose_reference, group_runs, require_comparable
 from ctp_ldm.report.differences import LEVEL, compare_arms, primary_tests
@@ -159,7 +160,7 @@ def read_study(folders: Sequence[Path], reference: str | None = None) -> Study:
             try:
                 runs.append(read_run(folder))
             except ComparisonError as error:
-                notices.append(f"A run is left out: {error}")
+                notices.append(f"A run is left out: {without_place(str(error), folder)}")
         if runs:
             arms.append(Arm(name, tuple(runs)))
     if not arms:

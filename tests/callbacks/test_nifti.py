@@ -1,7 +1,9 @@
 """Predictions as NIfTI in the geometry of the input: a tilted volume whose first axis runs to the left."""
 
+import gzip
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,12 @@ from samples import SIZE, SlabData, ToyData, autoencoder, diffusion, oblique_las
 from torch import Tensor
 
 from ctp_ldm.callbacks import NIfTIWriter
+from ctp_ldm.forms import Forms
+from ctp_ldm.geometry import Geometry
 from ctp_ldm.modules import TranslationModule
 from ctp_ldm.sample import Sample
+
+FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name")
 
 DEPTH = 6
 
@@ -85,8 +91,39 @@ def test_sidecars_name_unit_model_checkpoint_and_sampling(two_cases: Sample, tmp
     assert (adc["SamplingSeed"], adc["SamplingSteps"]) == (5, 4)
     assert adc["Model"] == "ctp_ldm.modules.diffusion.LatentDiffusionModule"
     assert "synthetic" in adc["Description"]
-    assert adc["Checkpoint"] == str(tmp_path / "best.ckpt")
+    assert adc["Checkpoint"] == "best.ckpt"  # not where it lies
     assert adc["CheckpointSHA256"] == hashlib.sha256((tmp_path / "best.ckpt").read_bytes()).hexdigest()
+
+
+class ReadFromFile(ToyData):
+    """Its geometry comes from a file whose header names the patient."""
+
+    def geometry(self, case: str) -> Geometry:
+        own = super().geometry(case)
+        image = nib.Nifti1Image(np.zeros(own.shape, np.float32), np.asarray(own.affine))
+        for field in FREE_TEXT:
+            image.header[field] = b"Jane Doe"
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Jane Doe, born 1950"))
+        return replace(own, forms=Forms.of(image.header, "mm"))
+
+
+def test_no_text_of_the_inputs_header_is_carried_over(two_cases: Sample, tmp_path: Path) -> None:
+    folder = predict(autoencoder(), ReadFromFile(two_cases), tmp_path)
+    files = sorted(folder.rglob("*"))
+    assert any(file.suffix == ".json" for file in files)
+    for file in files:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else b""
+        content = file.read_bytes() if file.suffix == ".json" else content
+        assert b"Jane" not in content
+        assert str(tmp_path).encode() not in content
+    image = nib.load(folder / "a" / "a_desc-synthetic_adc.nii.gz")
+    assert {field: bytes(image.header[field].item()) for field in FREE_TEXT} == {
+        "descrip": b"synthetic, for research use",
+        "aux_file": b"",
+        "intent_name": b"",
+        "db_name": b"",
+    }
+    assert not image.header.extensions
 
 
 def test_only_whole_files_are_left(two_cases: Sample, tmp_path: Path) -> None:

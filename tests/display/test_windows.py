@@ -39,6 +39,13 @@ def test_what_a_small_figure_shows_of_a_source(
     assert [tone(c.scaling.unit, c.scaling, np.zeros(0)).standard for c in main] == windows
 
 
+def test_cbf_and_tmax_are_shown_however_many_channels_there_are() -> None:
+    many = {"ncct": NonContrastCT(), "ctp": CTPerfusion(), **{name: MAPS[name] for name in ("mtt", "cbv")}}
+    channels = shown_sources(spec({**many, "other": NonContrastCT(), "cbf": CBF(), "tmax": Tmax()}))
+    names = [channel.name for channel in channels]
+    assert names == ["ncct", "ctp_baseline", "mtt", "cbf", "tmax", "mean enhancement"]
+
+
 def test_phases_are_averaged_in_their_unit_not_as_they_are_encoded() -> None:
     whole = spec({"ctp": CTPerfusion(phases=2)})
     physical = torch.tensor([30.0, 2.0, 40.0])  # before contrast, and two phases

@@ -1,22 +1,18 @@
-"""Slices as pictures: which way up, where each lies, which grey, which outline."""
+"""Slices as levels: which way up, in which plane, which grey, which outline."""
 
-import io
+import base64
 import re
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from ctp_ldm.display.windows import ENHANCEMENT, PRESETS, TOO_HIGH, TOO_LOW, WINDOWS, ZERO, Tone, tone
+from ctp_ldm.display.windows import PRESETS, Tone, tone
 from ctp_ldm.report.contours import outlines
-from ctp_ldm.report.sprites import ERROR_LEVELS, Frame, error, frame_of, grey
+from ctp_ldm.report.levels import ERROR_LEVELS, FEWEST, Frame, error, frame_of, grey, packed
 
 WHOLE = Frame((0, 5), (0, 4), (0, 6))
 TONE = Tone(0, 255, dict.fromkeys(PRESETS, (0, 255)), 100)
-
-
-def read(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def test_the_nose_is_up_and_the_patients_right_on_the_left() -> None:
@@ -27,12 +23,29 @@ def test_the_nose_is_up_and_the_patients_right_on_the_left() -> None:
     assert picture[0, 0] == 1
 
 
-def test_slices_lie_in_lines_near_a_square() -> None:
-    assert (WHOLE.across, WHOLE.down) == (3, 2)
-    volume = np.broadcast_to(10.0 * np.arange(1, 6)[:, None, None], (5, 4, 6))
-    picture = read(grey(volume, np.ones(volume.shape, bool), TONE, WHOLE))[..., 0]
-    assert picture.shape == (12, 12)
-    assert [picture[3 + 6 * (i // 3), 2 + 4 * (i % 3)] for i in range(6)] == [10, 20, 30, 40, 50, 0]
+def test_planes_stand_on_the_feet_and_look_to_the_left() -> None:
+    volume = np.zeros((5, 4, 6))
+    volume[4, 3, 5] = 1  # top slice, the patient's right, front
+    volume[0, 0, 0] = 2  # bottom slice, left, back
+    views = WHOLE.views(volume)
+    assert {plane: view.shape for plane, view in views.items()} == {
+        "axial": (5, 6, 4),
+        "coronal": (6, 5, 4),
+        "sagittal": (4, 5, 6),
+    }
+    assert views["coronal"][0][0, 0] == 1
+    assert views["coronal"][5][4, 3] == 2
+    assert views["sagittal"][0][0, 0] == 1
+    assert views["sagittal"][3][4, 5] == 2
+
+
+def test_of_few_slices_there_is_no_standing_view() -> None:
+    assert list(Frame((3, 3 + FEWEST - 1), (0, 4), (0, 6)).views(np.zeros((9, 4, 6)))) == ["axial"]
+
+
+def test_what_is_packed_is_the_levels_as_they_are_drawn() -> None:
+    levels = np.arange(120, dtype=np.uint8).reshape(5, 6, 4)[:, ::-1]
+    assert zlib.decompress(base64.b64decode(packed(levels))) == levels.tobytes()
 
 
 def test_the_frame_is_the_brain_with_a_margin() -> None:
@@ -48,35 +61,28 @@ def test_outside_the_brain_it_is_black_even_where_zero_is_grey() -> None:
     shades = Tone(-100, 100, dict.fromkeys(PRESETS, (-100, 100)), 10)
     brain = np.zeros((5, 4, 6), bool)
     brain[0, 3, 5] = True
-    picture = read(grey(np.zeros((5, 4, 6)), brain, shades, WHOLE))[..., 0]
-    assert picture[0, 0] == 128
-    assert np.count_nonzero(picture) == 1
+    levels = grey(np.zeros((5, 4, 6)), brain, shades, WHOLE)
+    assert levels[0, 0, 0] == 128
+    assert np.count_nonzero(levels) == 1
 
 
-def test_errors_are_blue_too_low_and_red_too_high() -> None:
+def test_inside_the_brain_no_level_is_that_of_outside() -> None:
+    levels = grey(np.full((5, 4, 6), -100.0), np.ones((5, 4, 6), bool), TONE, WHOLE)
+    assert (levels == 1).all()
+
+
+def test_errors_have_levels_on_both_sides_of_none() -> None:
     difference = np.zeros((5, 4, 6))
     difference[0, 3, 5], difference[0, 2, 5], difference[0, 1, 5] = -100, 500, 100 / ERROR_LEVELS / 3
     brain = np.zeros((5, 4, 6), bool)
     brain[0, :, 5] = True
-    picture = read(error(difference, brain, 100, WHOLE))
-    assert [tuple(pixel) for pixel in picture[0, :4]] == [TOO_LOW, TOO_HIGH, ZERO, ZERO]
-    assert tuple(picture[1, 0]) == (0, 0, 0)
+    levels = error(difference, brain, 100, WHOLE)
+    assert levels[0, 0, :4].tolist() == [1, 255, 128, 128]
+    assert levels[0, 1, 0] == 0
 
 
 def test_values_that_are_no_number_are_drawn_as_zero() -> None:
     assert TONE.levels(np.array([np.nan, -5, 300, 7.4])).tolist() == [0, 0, 255, 7]
-
-
-@pytest.mark.parametrize("shades", [*WINDOWS.values(), ENHANCEMENT, tone("", None, np.linspace(-50, 300, 1000))])
-@pytest.mark.parametrize("preset", PRESETS)
-def test_the_filter_makes_the_window(shades: Tone, preset: str) -> None:
-    """brightness and contrast as the CSS specification defines them."""
-    brightness, contrast = map(float, re.findall(r"\(([\d.]+)\)", shades.css(preset)))
-    low, high = shades.windows[preset]
-    for amount in np.linspace(shades.low, shades.high, 20):
-        stored = (amount - shades.low) / (shades.high - shades.low)
-        shown = np.clip((min(brightness * stored, 1) - 0.5) * contrast + 0.5, 0, 1)
-        assert shown == pytest.approx(np.clip((amount - low) / (high - low), 0, 1), abs=1e-3)
 
 
 @pytest.mark.parametrize("inside", [np.zeros(0), np.full(10, 3.0), np.array([np.nan, np.inf])])
@@ -99,7 +105,7 @@ def corners(path: str) -> list[tuple[int, int]]:
 def test_outlines_go_around_the_mask_in_half_pixels() -> None:
     mask = np.zeros((5, 4, 6), bool)
     mask[1, 1:3, 2:4] = True
-    first, second, *_ = outlines(mask, WHOLE)
+    first, second, *_ = outlines(mask, WHOLE)["axial"]
     assert first == ""
     assert second.startswith("M")
     assert second.endswith("z")
@@ -111,6 +117,6 @@ def test_outlines_at_the_edge_are_closed_and_parts_are_separate() -> None:
     mask = np.zeros((5, 4, 6), bool)
     mask[0] = True
     mask[1, 0, 0] = mask[1, 3, 5] = True
-    whole, two, *_ = outlines(mask, WHOLE)
+    whole, two, *_ = outlines(mask, WHOLE)["axial"]
     assert {(0, 1), (8, 1), (7, 12)} <= set(corners(whole))
     assert two.count("M") == two.count("z") == 2
