@@ -44,7 +44,7 @@ def keep_cutoff(
         "rule": RULE,
         "wanted_false_ml": wanted_ml,
         "false_ml": chosen.false_ml,
-        "sensitivity": None if math.isnan(chosen.sensitivity) else chosen.sensitivity,
+        "sensitivity": None if math.isnan(chosen.found_share) else chosen.found_share,
         "patients": len(curve.false_ml),
         "segmenter": file_record(segmenter),
         "checkpoint": file_record(checkpoint),

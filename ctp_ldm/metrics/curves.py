@@ -57,13 +57,13 @@ class OperatingCurve:
 
     cutoffs: (K,), falling.
     false_ml: (N, K) volume found outside the reference.
-    sensitivity: (N, K) share of the reference's volume that is found; NaN for patients without lesion.
+    found_share: (N, K) share of the reference's volume that is found; NaN for patients without lesion.
     detected: (N, K) 1 where at least 20 % of a lesion of at least 10 mL is found, else 0; NaN for other patients.
     """
 
     cutoffs: np.ndarray
     false_ml: np.ndarray
-    sensitivity: np.ndarray
+    found_share: np.ndarray
     detected: np.ndarray
 
     @classmethod
@@ -91,9 +91,9 @@ class OperatingCurve:
         return self.false_ml.mean(axis=0)
 
     @cached_property
-    def mean_sensitivity(self) -> np.ndarray:
+    def mean_found_share(self) -> np.ndarray:
         """(K,), rising; NaN where nobody has a lesion."""
-        return _mean(self.sensitivity, np.ones((1, len(self.sensitivity))))[0]
+        return _mean(self.found_share, np.ones((1, len(self.found_share))))[0]
 
     def sensitivity(self, at_ml: float = AT_ML) -> Interval:
         """Share of lesion volume found at a mean false volume, with its 95 % bootstrap interval over patients.
@@ -113,7 +113,7 @@ class OperatingCurve:
 
     def mean_area(self, up_to_ml: float = UP_TO_ML) -> float:
         """`area` without an interval, which is quick."""
-        return float(_area(self.mean_false_ml[None], self.mean_sensitivity[None], up_to_ml)[0])
+        return float(_area(self.mean_false_ml[None], self.mean_found_share[None], up_to_ml)[0])
 
     def band(self, at_ml: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`sensitivity` and its interval's ends at several volumes."""
@@ -130,7 +130,7 @@ class OperatingCurve:
 
     @property
     def _with_lesion(self) -> int:
-        return int(np.isfinite(self.sensitivity[:, 0]).sum())
+        return int(np.isfinite(self.found_share[:, 0]).sum())
 
     @cached_property
     def _weights(self) -> np.ndarray:
@@ -148,7 +148,7 @@ class OperatingCurve:
 
     @cached_property
     def _resampled_share(self) -> np.ndarray:
-        return self._resampled(self.sensitivity)
+        return self._resampled(self.found_share)
 
     def _found_at(self, at_ml: Sequence[float]) -> np.ndarray:
         return _at(self._resampled_false, self._resampled_share, at_ml)
@@ -169,18 +169,18 @@ def average_curves(curves: Sequence[OperatingCurve]) -> OperatingCurve:
     places = [np.isin(curve.cutoffs, common) for curve in curves]
     means = [
         np.mean([getattr(curve, name)[:, place] for curve, place in zip(curves, places, strict=True)], axis=0)
-        for name in ("false_ml", "sensitivity", "detected")
+        for name in ("false_ml", "found_share", "detected")
     ]
     return OperatingCurve(np.array(common), *means)
 
 
 @dataclass(frozen=True)
 class ChosenCutoff:
-    """cutoff: above it a score is lesion. false_ml, sensitivity: means over the patients it was chosen on, there."""
+    """cutoff: above it a score is lesion. false_ml, found_share: means over the patients it was chosen on, there."""
 
     cutoff: float
     false_ml: float
-    sensitivity: float
+    found_share: float
 
 
 def choose_cutoff(curve: OperatingCurve, false_ml: float = AT_ML) -> ChosenCutoff:
@@ -190,7 +190,7 @@ def choose_cutoff(curve: OperatingCurve, false_ml: float = AT_ML) -> ChosenCutof
     """
     allowed = np.flatnonzero(curve.mean_false_ml <= false_ml)
     place = int(allowed[-1]) if len(allowed) else 0
-    return ChosenCutoff(*(float(v[place]) for v in (curve.cutoffs, curve.mean_false_ml, curve.mean_sensitivity)))
+    return ChosenCutoff(*(float(v[place]) for v in (curve.cutoffs, curve.mean_false_ml, curve.mean_found_share)))
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def read_curves(arms: Sequence[Arm]) -> tuple[dict[str, ArmCurve], list[str]]:
         except CurvesError as error:
             lacking.append(f"{arm.name} has no operating curve: {error}.")
             continue
-        if np.isnan(curve.sensitivity).all():
+        if np.isnan(curve.found_share).all():
             lacking.append(f"{arm.name} has no operating curve: no patient has a lesion.")
         else:
             false, share = np.mean([used for _, used in made], axis=0).tolist()
@@ -75,7 +75,7 @@ def _read(run: TestedRun) -> tuple[OperatingCurve, tuple[float, float]]:
     place = np.flatnonzero(np.isclose(curve.cutoffs, own if isinstance(own, float) else math.nan, rtol=1e-5, atol=0))
     if not len(place):
         return curve, (math.nan, math.nan)
-    return curve, (float(curve.mean_false_ml[place[0]]), float(curve.mean_sensitivity[place[0]]))
+    return curve, (float(curve.mean_false_ml[place[0]]), float(curve.mean_found_share[place[0]]))
 
 
 def curve_rows(curves: Mapping[str, ArmCurve]) -> list[list[str]]:

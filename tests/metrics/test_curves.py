@@ -96,7 +96,7 @@ def test_curves_rise_from_strict_to_lax() -> None:
     made = several(0)
     assert (np.diff(made.cutoffs) < 0).all()
     assert (np.diff(made.mean_false_ml) >= 0).all()
-    assert (np.diff(made.mean_sensitivity) >= 0).all()
+    assert (np.diff(made.mean_found_share) >= 0).all()
     at = np.linspace(0, 50, 40)
     mean, low, high = made.band(at)
     assert (np.diff(mean) >= 0).all()
@@ -115,7 +115,7 @@ def test_means_are_over_patients_and_those_with_lesion() -> None:
     made = curve((one, region(4, 7)), (two, region(2, 7)), (three, region(0, 7)))
     place = int(np.flatnonzero(made.cutoffs == 0.5)[0])
     assert made.mean_false_ml[place] == pytest.approx(5 / 3)
-    assert made.mean_sensitivity[place] == pytest.approx((0.25 + 1) / 2)
+    assert made.mean_found_share[place] == pytest.approx((0.25 + 1) / 2)
     assert made.sensitivity().patients == 2
     assert made.detection().patients == 0
     assert math.isnan(made.detection().mean)
@@ -185,7 +185,7 @@ def test_seeds_are_averaged_at_their_common_cutoffs() -> None:
     assert len(average_curves([wider, curve((np.ones(20), region(12, 20)))]).cutoffs) == len(CUTOFFS)
     both = average_curves([one, other])
     np.testing.assert_allclose(both.mean_false_ml, (one.mean_false_ml + other.mean_false_ml) / 2)
-    np.testing.assert_allclose(both.mean_sensitivity, (one.mean_sensitivity + other.mean_sensitivity) / 2)
+    np.testing.assert_allclose(both.mean_found_share, (one.mean_found_share + other.mean_found_share) / 2)
     with pytest.raises(CurvesError, match=r"curves of \[8, 1\] patients"):
         average_curves([one, wider])
 
