@@ -76,7 +76,7 @@ def test_rows_without_spread_are_drawn_and_what_is_not_is_named(tmp_path: Path) 
     assert float(dice.attrib["cx"]) == pytest.approx(lesions.across(own), abs=0.1)
     assert float(circles(images)[0].attrib["cx"]) == pytest.approx(images.across(0.1), abs=0.1), "in its own unit"
     assert "†: run0 does not vary over patients" in figure.caption
-    assert "Not drawn, without a better side or a difference: Volume found, Volume error" in figure.caption
+    assert "Not drawn, without a better side or a difference: Volume error, Volume found" in figure.caption
 
 
 def test_what_finding_nothing_is_worth_is_a_dashed_mark(tmp_path: Path) -> None:
