@@ -304,7 +304,7 @@ def test_n_and_p_go_through_the_cases_and_keep_the_view(browser: webdriver.Chrom
 
 def test_a_missing_image_is_told_in_its_place(browser: webdriver.Chrome, site: Path) -> None:
     case(browser, site, "sub-04")
-    assert "ours" in find(browser, ".notices")[0].text
+    assert "ours" in find(browser, "ul.notices")[0].text
     assert [m.text for m in find(browser, ".message")] == ["no image of this run, see below"] * 2
     press(browser, Keys.ARROW_UP)
     assert find(browser, "#slider")[0].get_attribute("value") == "2"
