@@ -19,6 +19,7 @@ SMALL = [
     "--trainer.enable_model_summary=false",
     "--data.num_workers=0",
     "--data.batch_size=4",
+    *("--data.split=ctp_ldm.data.RandomSplit", "--data.split.val=0.15", "--data.split.test=0.15"),
 ]
 OVERLAYS = {
     "arms/image.yaml": "posttrain.yaml",

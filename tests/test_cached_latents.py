@@ -63,6 +63,7 @@ def test_with_the_published_augmentation_it_is_refused_before_anything_is_writte
     command: Command, store: Path, tmp_path: Path, bases: dict[str, Path]
 ) -> None:
     arguments = [*options("demo/diffusion.yaml", store, tmp_path), f"--init_from={bases['autoencoder']}", CACHED]
+    arguments.append("--data.augment=true")
     with pytest.raises(ConfigError, match=r"data\.init_args\.augment is true.*cache_latents: null, found latents"):
         command("fit", *arguments, "--trainer.default_root_dir=run")
     assert not Path("run/fit.yaml").exists()

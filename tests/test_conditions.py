@@ -43,7 +43,7 @@ def test_a_chain_of_stages_with_unshuffle_and_encoder(command: Command, store: P
     assert (pipeline.factor, pipeline.condition.config["block_out_channels"]) == (2, [8])
 
     with pytest.raises(CheckpointError, match=r"condition\._class_name is ConditionEncoder there, SourceMean here"):
-        command("fit", *stage("posttrain", store, {"autoencoder": autoencoder}, "diffusion"))
+        command("fit", *stage("posttrain", store, {"autoencoder": autoencoder, "condition": None}, "diffusion"))
     unlike = {"autoencoder": KL, "condition": ENCODER}
     with pytest.raises(CheckpointError, match=r"autoencoder\.unshuffle is 2 there, 1 here"):
         command("fit", *stage("diffusion", store, unlike, "autoencoder"), "--trainer.default_root_dir=runs/other")

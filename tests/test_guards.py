@@ -425,7 +425,7 @@ def test_frozen_weights_are_stored_once(command: Command, arguments: Callable[..
     checkpoint = content()
     names = checkpoint["ema"]["weights"].keys()
     assert names
-    assert all(name.startswith("denoiser.") for name in names)
+    assert all(name.startswith(("denoiser.", "condition.")) for name in names)
     assert any(name.startswith("autoencoder.") for name in checkpoint["state_dict"])
 
 

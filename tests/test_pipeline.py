@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from running import GRID, SMALL, Command, options, shrunk
-from samples import KL
 
 from ctp_ldm.cli import main
 from ctp_ldm.spec import SpecMismatch
@@ -170,8 +169,8 @@ def test_neighbouring_slices_are_channels_from_training_to_prediction(
         ]
         command("fit", *arguments)
         base = f"runs/{stage}/checkpoints/best.ckpt"
-    denoiser = {k: v for k, v in _weights(base).items() if k.endswith("denoiser.conv_in.weight")}
-    assert {v.shape[1] for v in denoiser.values()} == {3 * 16 + KL["latent_channels"]}
+    first = {k: v for k, v in _weights(base).items() if k.endswith("condition.blocks.0.weight")}
+    assert {v.shape[1] for v in first.values()} == {3 * 16}
     command("predict", *arguments, f"--data.predict_from={tree}")
     assert len(list(Path("runs/diffusion/predictions").rglob("*adc.nii.gz"))) == 8
 

@@ -65,12 +65,13 @@ def read_curves(arms: Sequence[Arm]) -> tuple[dict[str, ArmCurve], list[str]]:
 
 def _read(run: TestedRun) -> tuple[OperatingCurve, tuple[float, float]]:
     path = run.folder / "test" / "curves.csv"
+    shown = Path(*path.parts[-3:])  # the messages are written down too
     if not path.is_file():
-        raise CurvesError(f"{path} is missing; ctp-ldm test writes it where a segmenter finds lesions")
+        raise CurvesError(f"{shown} is missing; ctp-ldm test writes it where a segmenter finds lesions")
     try:
         curve = OperatingCurve.from_table(pd.read_csv(path, dtype={"case": str}))
     except (ValueError, pd.errors.ParserError) as error:
-        raise CurvesError(f"{path} cannot be read ({error}); run ctp-ldm test again") from error
+        raise CurvesError(f"{shown} cannot be read ({error}); run ctp-ldm test again") from error
     own = run.summary.get("cutoff")
     place = np.flatnonzero(np.isclose(curve.cutoffs, own if isinstance(own, float) else math.nan, rtol=1e-5, atol=0))
     if not len(place):

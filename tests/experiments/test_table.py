@@ -53,23 +53,23 @@ def test_a_gain_by_painting_more_fails_the_margin(protocol: Protocol, tmp_path: 
         ("false_ml", -1.0, 1.1, "not shown to be no worse"),
         ("false_ml", 0.2, 1.1, "not shown to be no worse"),
         ("false_ml", 1.0, 2.0, "worse by the margin or more"),
-        ("dice", -0.9, 0.5, "no worse"),
-        ("dice", -1.1, 0.5, "not shown to be no worse"),
-        ("dice", -2.0, -1.0, "worse by the margin or more"),
+        ("lesion_dice", -0.9, 0.5, "no worse"),
+        ("lesion_dice", -1.1, 0.5, "not shown to be no worse"),
+        ("lesion_dice", -2.0, -1.0, "worse by the margin or more"),
     ],
 )
 def test_a_margin_that_the_interval_crosses_is_not_a_loss(column: str, low: float, high: float, finding: str) -> None:
     change = Interval((low + high) / 2, low, high, 40)
-    held = no_worse(change, 1.0, higher_is_better=column == "dice")
+    held = no_worse(change, 1.0, higher_is_better=column == "lesion_dice")
     assert Comparison("ldm", column, change, None, 1.0, held).finding == finding
 
 
 def test_a_lucky_chain_is_no_proof(protocol: Protocol, tmp_path: Path) -> None:
     """Sure over patients; of three chains one alone is better."""
     whole(tmp_path, protocol)
-    result(tmp_path, "ldm-ours", 0, dice=0.3)
+    result(tmp_path, "ldm-ours", 0, lesion_dice=0.3)
     arms = study(protocol, tmp_path).arms()
-    found = {(c.family, c.column): c for c in primary_comparisons(protocol, arms)}["ldm", "dice"]
+    found = {(c.family, c.column): c for c in primary_comparisons(protocol, arms)}["ldm", "lesion_dice"]
     assert found.p is not None
     assert found.p < 0.05
     assert found.difference.low < 0.01

@@ -66,13 +66,15 @@ def test_the_forest_turns_better_to_the_right(tmp_path: Path) -> None:
 
 def test_rows_without_spread_are_drawn_and_what_is_not_is_named(tmp_path: Path) -> None:
     """The reference finds nothing in anyone: its Dice does not vary."""
-    nothing = {**TABLE, "dice": [0.0] * 6, "detected": [0.0] * 6, "brain_mae_dwi": [0.2] * 6}
+    nothing = {**TABLE, "lesion_dice": [0.0] * 6, "detected": [0.0] * 6, "brain_mae_dwi": [0.2] * 6}
     figure = drawn(forest(study(tmp_path, nothing, {**BETTER, "brain_mae_dwi": [0.1] * 6})))
     lesions, images = figure.plots
-    assert {"Dice", "Detected (20 % of the volume)", "Hallucinated volume"} <= set(texts(lesions))
+    assert {"Dice in patients with lesion", "Detected (20 % of the volume)", "False lesion volume"} <= set(
+        texts(lesions)
+    )
     assert sum(text.endswith("†") for text in texts(lesions) if ": " not in text) == 2
     dice = circles(lesions)[0]
-    own = np.mean(BETTER["dice"]) / np.std(BETTER["dice"], ddof=1)
+    own = np.mean(BETTER["lesion_dice"]) / np.std(BETTER["lesion_dice"], ddof=1)
     assert float(dice.attrib["cx"]) == pytest.approx(lesions.across(own), abs=0.1)
     assert float(circles(images)[0].attrib["cx"]) == pytest.approx(images.across(0.1), abs=0.1), "in its own unit"
     assert "†: run0 does not vary over patients" in figure.caption
@@ -88,7 +90,7 @@ def test_what_finding_nothing_is_worth_is_a_dashed_mark(tmp_path: Path) -> None:
 
     dice, false, detected = marks(lesions)
     assert marks(images) == []
-    for at, column, better in ((dice, "dice", 1), (detected, "detected", 1), (false, "false_ml", -1)):
+    for at, column, better in ((dice, "lesion_dice", 1), (detected, "detected", 1), (false, "false_ml", -1)):
         expected = -better * np.mean(TABLE[column]) / np.std(TABLE[column], ddof=1)
         assert at == pytest.approx(lesions.across(expected), abs=0.1)
 

@@ -91,7 +91,7 @@ def test_a_run_without_volumes_is_named_and_an_old_figure_goes(
     compare_runs([tmp_path / "control", tmp_path / "ours"], tmp_path / "out")
     assert not (tmp_path / "out" / "comparison.png").exists()
     for told in (capsys.readouterr().out, (tmp_path / "out" / "comparison.md").read_text()):
-        assert f"{lacking} is missing; run ctp-ldm test again" in told
+        assert "ours/test/volumes/large.npz is missing; run ctp-ldm test again" in told
 
 
 def test_a_rival_without_images_is_left_out(tmp_path: Path, drawn: list[Row]) -> None:

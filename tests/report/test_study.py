@@ -80,7 +80,7 @@ def test_volumes_of_lesions_are_those_of_the_reference(tmp_path: Path) -> None:
 
 def compared(folder: Path, ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> Study:
     for name, columns in (("theirs", theirs), ("ours", ours)):
-        cases = [f"c{i}" for i in range(len(columns["dice"]))]
+        cases = [f"c{i}" for i in range(len(columns["lesion_dice"]))]
         write_table(folder / name, pd.DataFrame(columns, index=cases))
     return read_study([folder / "theirs", folder / "ours"])
 
@@ -89,14 +89,14 @@ def test_labels_follow_interval_and_adjusted_p(tmp_path: Path) -> None:
     """Of five patients the least p is 1/16: no difference of the primary metric can be shown, however its interval."""
     zeros = [0.0] * 5
     up = [0.1, 0.2, 0.3, 0.2, 0.1]
-    study = compared(tmp_path, {"dice": up, "detected": zeros, "psnr_dwi": up}, dict.fromkeys(
-        ("dice", "detected", "psnr_dwi"), zeros))  # fmt: skip
+    study = compared(tmp_path, {"lesion_dice": up, "detected": zeros, "psnr_dwi": up}, dict.fromkeys(
+        ("lesion_dice", "detected", "psnr_dwi"), zeros))  # fmt: skip
     (ours,) = study.others
-    change = study.difference("dice", ours)
+    change = study.difference("lesion_dice", ours)
     assert change is not None
     assert change.low > 0
-    assert study.tests["ours", "dice"] == pytest.approx(1 / 16)
-    assert study.verdict("dice", ours) == ""
+    assert study.tests["ours", "lesion_dice"] == pytest.approx(1 / 16)
+    assert study.verdict("lesion_dice", ours) == ""
     assert study.verdict("psnr_dwi", ours) == "better", "without a test the interval decides"
     assert study.verdict("detected", ours) == ""
 
@@ -105,10 +105,12 @@ def test_labels_follow_interval_and_adjusted_p(tmp_path: Path) -> None:
 def test_a_primary_metric_with_a_small_p_is_labelled(tmp_path: Path, shift: float, expected: str) -> None:
     base = [0.3, 0.5, 0.4, 0.6, 0.2, 0.7, 0.35, 0.45]
     wobble = [0.02, -0.02] * 4
-    study = compared(tmp_path, {"dice": [b + w + shift for b, w in zip(base, wobble, strict=True)]}, {"dice": base})
-    assert study.verdict("dice", study.others[0]) == expected
+    study = compared(
+        tmp_path, {"lesion_dice": [b + w + shift for b, w in zip(base, wobble, strict=True)]}, {"lesion_dice": base}
+    )
+    assert study.verdict("lesion_dice", study.others[0]) == expected
 
 
 def test_the_note_names_the_comparisons_of_holms_adjustment(tmp_path: Path) -> None:
-    study = compared(tmp_path, {"dice": [0.1, 0.2, 0.3]}, {"dice": [0.1, 0.1, 0.1]})
-    assert "over 1 comparisons: Dice of ours against theirs" in difference_note(study)
+    study = compared(tmp_path, {"lesion_dice": [0.1, 0.2, 0.3]}, {"lesion_dice": [0.1, 0.1, 0.1]})
+    assert "over 1 comparisons: Dice in patients with lesion of ours against theirs" in difference_note(study)
