@@ -195,7 +195,8 @@ def test_faults_of_a_real_patients_image_have_the_expected_order_in_every_metric
         assert row["psnr_dwi"] < perfect["psnr_dwi"], name
         assert row["ssim_dwi"] < 1, name
     assert rows["erased"]["lesion_dice"] < 0.2
-    assert rows["erased"]["lesion_mae_dwi"] == max(row["lesion_mae_dwi"] for row in rows.values())
+    worst = max(row["lesion_mae_dwi"] for name, row in rows.items() if name != "blank")  # which is darker still
+    assert rows["erased"]["lesion_mae_dwi"] == worst
     assert painted["lesion_mae_dwi"] == painted["lesion_mae_adc"] == 0, "lesion MAE alone rewards painting"
     for column in ("false_ml", "false_near_ml", "rim_mae_dwi", "absolute_volume_error_ml"):
         others = [row[column] for name, row in rows.items() if name not in ("painted", "erased")]
