@@ -19,8 +19,7 @@ from ctp_ldm.data.preparation import Settings
 from ctp_ldm.data.prepare import prepare
 from ctp_ldm.data.quantities import ApparentDiffusion, CTPerfusion, Quantity, RelativeDWI
 from ctp_ldm.data.sampling import EvenBatches, LesionAwareSampler, ResumableLoader, WholePatients
-from ctp_ldm.data.showings import showings_of
-from ctp_ldm.data.slices import MOVE, SliceDataset
+from ctp_ldm.data.slices import MOVE, SliceDataset, showings_of
 from ctp_ldm.data.splits import RandomSplit, Split, SplitError
 from ctp_ldm.data.store import MANIFEST, CaseRecord, SliceStore, StoreError
 from ctp_ldm.data.task import Task

@@ -267,7 +267,10 @@ class LatentDiffusionModule(LatentModule):
         moments = LatentMoments(len(self.spec.source), self.autoencoder.latent_channels)
         dry = self._trainer is not None and self.trainer.fast_dev_run  # type: ignore[attr-defined]
         for _, batch in zip(range(1 if dry else self.latent_batches), batches, strict=False):
-            latents = self.autoencoder.encode(batch["target"].to(self.device))
+            if self.cached is not None:
+                latents = self.cached.of(batch).to(self.device)
+            else:
+                latents = self.autoencoder.encode(batch["target"].to(self.device))
             moments.add(self.source_mean(batch["source"].to(self.device)), latents)
         if self._trainer is not None:
             precise = torch.float32 if self.device.type == "mps" else torch.float64

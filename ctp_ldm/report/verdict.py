@@ -8,9 +8,6 @@ from ctp_ldm.report import wording
 from ctp_ldm.report.arms import Arm
 from ctp_ldm.report.study import Study
 
-FALSE_ML = "false_ml"
-"""Column of the volume that is found outside the reference."""
-
 
 @dataclass(frozen=True)
 class Question:
@@ -43,7 +40,7 @@ QUESTIONS = (
         "It is not clear whether {arm} shows more or fewer of the large lesions (10 mL or more) than {base}: of 100",
     ),
     Question(
-        FALSE_ML,
+        "false_ml",
         1,
         1,
         "{arm} draws {amount} mL (95 % interval {low} to {high}) {more} false lesion per patient than {base}",

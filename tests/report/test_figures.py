@@ -9,8 +9,8 @@ import pytest
 
 from ctp_ldm.metrics import bland_altman
 from ctp_ldm.report.figures import Figure, Plot, agreement, calibration, false_lesion, forest, strata
+from ctp_ldm.report.figures.forest import nothing_found
 from ctp_ldm.report.figures.scale import categories, linear, volume
-from ctp_ldm.report.nothing import nothing_found
 from ctp_ldm.report.study import Study, read_study
 from ctp_ldm.report.wording import number
 from report.tested import make_run, write_table

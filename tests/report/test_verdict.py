@@ -7,7 +7,7 @@ import pytest
 
 from ctp_ldm.metrics import Interval
 from ctp_ldm.report.study import read_study
-from ctp_ldm.report.verdict import FALSE_ML, verdict
+from ctp_ldm.report.verdict import verdict
 from report.tested import write_table
 
 
@@ -20,7 +20,7 @@ def said(path: Path, **columns: tuple[list[float], list[float]]) -> list[str]:
 
 
 def test_what_all_patients_agree_on_is_claimed_in_plain_numbers(tmp_path: Path) -> None:
-    (sentence,) = said(tmp_path, **{FALSE_ML: ([1.0] * 10, [4.2] * 10)})
+    (sentence,) = said(tmp_path, false_ml=([1.0] * 10, [4.2] * 10))
     assert sentence == (
         "ours draws 3.2 mL (95 % interval 3.2 to 3.2) more false lesion per patient than control (10 patients)."
     )

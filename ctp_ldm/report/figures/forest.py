@@ -4,12 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from ctp_ldm.metrics import Interval, Metric
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import Arm
 from ctp_ldm.report.figures.plot import BOTTOM, TOP, Figure, Plot
 from ctp_ldm.report.figures.scale import Scale, linear
-from ctp_ldm.report.nothing import nothing_found
 from ctp_ldm.report.study import Study
 
 ROW = 32
@@ -18,6 +19,12 @@ FARTHEST = 3.0  # standard deviations; what lies beyond would squeeze everything
 OF_IMAGES = ("dwi_ratio", "adc620")
 
 MARK = "†"
+# Columns of what is found, by what they are where nothing is.
+OVERLAP = ("dice", "lesion_dice", "lesion_f1", "lesion_f1_overlap")
+FOUND = ("sensitivity", "detected", "detected_10ml", "found_ml", "shared_ml", "any_false_free")
+FALSE = "false_"
+"""Beginnings of columns of what is found outside the lesion."""
+ERROR = "absolute_volume_error_ml"
 
 
 @dataclass(frozen=True)
@@ -115,3 +122,22 @@ def _panel(title: str, lines: Sequence[Line], arm: int, reach: float) -> Plot:
         plot.text(plot.x.low, y, metric.title, "row primary" if metric.primary else "row", lift=9)
         plot.text(plot.x.high, y, words, "row end", lift=9)
     return plot
+
+
+def nothing_found(column: str, values: pd.Series, volumes_ml: pd.Series) -> pd.Series | None:
+    """What an arm would score that finds no lesion in anyone, patient → value; None where volumes alone do not tell.
+
+    Args:
+        column: of the table of patients.
+        values: of any arm; where it is defined hangs on the reference lesion, so it is the same here.
+        volumes_ml: of the reference lesions.
+    """
+    if column in OVERLAP:
+        found = (volumes_ml == 0).astype(float)
+    elif column in FOUND or column.startswith(FALSE):
+        found = volumes_ml * 0.0
+    elif column == ERROR:
+        found = volumes_ml
+    else:
+        return None
+    return found.where(values.notna())
