@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from samples import SPEC, ToyData, autoencoder, random_batch, segmenter, trainer
+from samples import SPEC, ToyData, autoencoder, segmenter, trainer
 from torch import Tensor
 
 from ctp_ldm.callbacks import Evaluation, EvaluationError
@@ -22,16 +22,6 @@ from ctp_ldm.scaling import Linear
 from ctp_ldm.spec import Channel, DataSpec
 
 VOXEL_ML = 5 * 3 * 3 / 1000
-
-
-@pytest.fixture
-def patients() -> Sample:
-    """Patient 007 has a lesion of 24 voxels in each of two slices; patient 8 has none."""
-    batch = random_batch(4)
-    batch["case"] = ["8", "007", "8", "007"]
-    batch["slice_index"] = torch.tensor([0, 0, 1, 1])
-    batch["lesion"][::2] = 0
-    return batch
 
 
 class Reader:
