@@ -27,11 +27,9 @@ class Ranking:
 def rank(study: Study) -> Ranking:
     """By the first primary metric that has values, else by errors in the lesion, else in the brain.
 
-    The arm is the last that makes images and is compared with the reference: methods come after what they are compared
-    with.
+    The arm is the study's method.
     """
-    others = study.others or study.arms
-    arm = next((arm for arm in reversed(others) if arm.makes_images), others[-1])
+    arm = study.method
     images = [f"{kind}_mae_{target}" for kind in ("lesion", "brain") for target in study.targets]
     judged = [c for c in study.metrics if c in arm.patients and study.metric(c).better is not None]
     wanted = [*(c for c in judged if study.metric(c).primary), *(c for c in images if c in judged), *judged]

@@ -55,6 +55,15 @@ class Study:
         return [arm for arm in self.arms if arm is not self.reference]
 
     @property
+    def method(self) -> Arm:
+        """Whom it is about: the last arm that makes images and is compared with the reference, else the last one.
+
+        Methods come after what they are compared with, and rivals that make no images after them.
+        """
+        others = self.others or self.arms
+        return next((arm for arm in reversed(others) if arm.makes_images), others[-1])
+
+    @property
     def cases(self) -> list[str]:
         """Patients in order of their names."""
         return [str(case) for case in self.reference.patients.index]

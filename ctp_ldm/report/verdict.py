@@ -62,10 +62,10 @@ QUESTIONS = (
 
 
 def verdict(study: Study) -> list[str]:
-    """A sentence for each question that the last arm and the reference can answer."""
+    """A sentence for each question that the study's method and the reference can answer."""
     if not study.others:
         return []
-    arm = study.others[-1]
+    arm = study.method
     told = [(question, study.difference(question.column, arm)) for question in QUESTIONS]
     return [_sentence(question, change, arm, study.reference) for question, change in told if change is not None]
 

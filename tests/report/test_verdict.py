@@ -57,3 +57,13 @@ def test_the_last_arm_is_compared_in_what_both_have(tmp_path: Path) -> None:
     ]
     assert said(tmp_path / "none", brain_mae_dwi=([0.2] * 8, [0.3] * 8)) == []
     assert verdict(read_study([tmp_path / "control"])) == []
+
+
+def test_it_is_about_the_method_not_about_a_rival_that_makes_no_images(tmp_path: Path) -> None:
+    found = {"control": 1.0, "ours": 4.2, "direct": 20.0}
+    for name, false in found.items():
+        images = {} if name == "direct" else {"brain_mae_dwi": [0.1] * 8}
+        table = pd.DataFrame({"false_ml": [false] * 8, **images}, index=[f"sub-{i:02d}" for i in range(8)])
+        write_table(tmp_path / name, table)
+    (sentence,) = verdict(read_study([tmp_path / name for name in found]))
+    assert sentence.startswith("ours draws 3.2 mL")
