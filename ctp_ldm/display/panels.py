@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from monai.transforms.utils import generate_spatial_bounding_box
 from PIL import Image
 
 from ctp_ldm.display.windows import TOO_HIGH, TOO_LOW, ZERO, Tone, in_words
@@ -86,7 +87,7 @@ def draw_rows(rows: Sequence[Row], caption: str = "") -> Figure:
         rows: at least one.
         caption: below the figure.
     """
-    across, down = _crop([row.brain for row in rows])
+    across, down = box_around(np.any([row.brain for row in rows], axis=0), (MARGIN, MARGIN))
     sheet = _Sheet(rows, across, down, caption)
     for number, row in enumerate(rows):
         sheet.draw(number, row)
@@ -197,12 +198,9 @@ def _letters(width: float, size: float) -> int:
     return round(width * 72 / (0.56 * size))
 
 
-def _crop(brains: Sequence[np.ndarray]) -> tuple[slice, slice]:
-    """Of H and of W: around all brains, with a margin; everything where there is none."""
-    together = np.any(brains, axis=0)
-    ends = []
-    for axis in (0, 1):
-        occupied = np.flatnonzero(together.any(axis=1 - axis))
-        low, high = (int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else (0, together.shape[axis])
-        ends.append(slice(max(0, low - MARGIN), min(together.shape[axis], high + MARGIN)))
-    return ends[0], ends[1]
+def box_around(mask: np.ndarray, margin: Sequence[int]) -> list[slice]:
+    """A slice along each axis: around a mask with a margin, within the grid; all of it where the mask is empty."""
+    if not mask.any():
+        return [slice(0, length) for length in mask.shape]
+    starts, ends = generate_spatial_bounding_box(mask[None], margin=margin, allow_smaller=True)
+    return [slice(int(low), int(high)) for low, high in zip(starts, ends, strict=True)]

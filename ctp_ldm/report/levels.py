@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctp_ldm.display.panels import box_around
 from ctp_ldm.display.windows import Tone
 
 ERROR_LEVELS = 127
@@ -65,13 +66,9 @@ class Frame:
 
 def frame_of(brain: np.ndarray) -> Frame:
     """Around the brain (Z, H, W), with a small margin in-plane; the whole grid where the mask is empty."""
-    ends = []
-    for axis, margin in enumerate((0, MARGIN, MARGIN)):
-        occupied = np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis)))
-        length = brain.shape[axis]
-        low, high = (int(occupied[0]), int(occupied[-1])) if occupied.size else (0, length - 1)
-        ends.append((max(0, low - margin), min(length, high + 1 + margin)))
-    return Frame(ends[0], ends[1], ends[2])
+    box = box_around(brain, (0, MARGIN, MARGIN))
+    slices, rows, columns = ((side.start, side.stop) for side in box)
+    return Frame(slices, rows, columns)
 
 
 def grey(volume: np.ndarray, brain: np.ndarray, tone: Tone, frame: Frame) -> np.ndarray:
