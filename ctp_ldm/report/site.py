@@ -22,7 +22,7 @@ from ctp_ldm.report.study import Study, read_study
 from ctp_ldm.report.verdict import verdict
 from ctp_ldm.report.viewer import CasePage, Images, NoImages, draw_case, has_images, read_images
 
-ASSETS = ("style.css", "figure.css", "index.js", "case.js")
+ASSETS = ("style.css", "figure.css", "index.js", "volume.js", "case.js")
 MEAN_NOTE = "Mean over patients [95 % interval]: bootstrap, Wilson's for shares of patients."
 METHOD_NOTE = "Seeds are averaged per patient; slices are never resampled."
 

@@ -1,7 +1,9 @@
 /* One patient's images: all panes show the same slice, in the same kind of window, and the value at the same place. */
 (function () {
   "use strict";
+  const { planesOf, unpack, amount, inWords, levelInWords } = ctpVolume;
   const data = JSON.parse(document.getElementById("case-data").textContent);
+  const planes = planesOf(data.size, data.spacing, data.first);
   const viewer = document.getElementById("viewer");
   const all = (selector) => Array.from(viewer.querySelectorAll(selector));
   const byId = (id) => document.getElementById(id);
@@ -13,20 +15,6 @@
     ["slider", "where", "keys", "channel", "low", "high", "ends"].map(byId);
   const STEP = 1.25;
   const NOTCH = 50; // px of a wheel for a slice: a mouse gives more at once, a touchpad less
-
-  /* Levels lie slice by slice from feet to head, each from the front to the back, from the patient's right to his left. */
-  const [n, h, w] = data.size;
-  const [dz, dy, dx] = data.spacing;
-  const planes = {
-    axial: { count: n, width: w, height: h, mm: [w * dx, h * dy], at: (i, x, y) => (i * h + y) * w + x },
-    coronal: { count: h, width: w, height: n, mm: [w * dx, n * dz], at: (i, x, y) => ((n - 1 - y) * h + i) * w + x },
-    sagittal: { count: w, width: h, height: n, mm: [h * dy, n * dz], at: (i, x, y) => ((n - 1 - y) * h + x) * w + i },
-  };
-  const told = {
-    axial: (i) => ((data.first + i) * dz).toFixed(0) + " mm",
-    coronal: (i) => (i * dy).toFixed(0) + " mm from the front",
-    sagittal: (i) => (i * dx).toFixed(0) + " mm from the right",
-  };
 
   /* What holds from case to case travels in the address: a page from disk has no store that every browser gives it. */
   const state = new URLSearchParams(location.hash.slice(1));
@@ -50,16 +38,6 @@
     svg: slice.querySelector("svg"),
     value: slice.parentElement.querySelector(".value"),
   }));
-
-  async function unpack(text) {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  }
-
-  function amount(pane, level) {
-    return pane.signed ? ((level - 128) / 127) * pane.high : pane.low + (level / 255) * (pane.high - pane.low);
-  }
 
   function windowOf(tone) {
     return free.get(tone.title) || tone.windows[data.presets[preset]];
@@ -100,24 +78,14 @@
     where.textContent = number;
     const height = document.createElement("span");
     height.className = "mm";
-    height.textContent = " · " + told[plane](i);
+    height.textContent = " · " + planes[plane].told(i);
     where.append(height);
     slider.setAttribute("aria-valuetext", "slice " + number);
     tell();
   }
 
-  function inWords(value, decimals) {
-    const text = value.toFixed(decimals);
-    return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
-  }
-
   function valueAt(pane) {
-    const level = pane.levels[planes[plane].at(index[plane], ...pointed)];
-    if (level === 0) return "outside the brain";
-    const words = inWords(amount(pane, level), pane.decimals);
-    const unit = (pane.unit.startsWith("10") ? " × " : " ") + pane.unit;
-    const beyond = level === 255 ? " or more" : level === 1 ? " or less" : "";
-    return "about " + words + (pane.unit ? unit : "") + beyond;
+    return levelInWords(pane, pane.levels[planes[plane].at(index[plane], ...pointed)]);
   }
 
   function tell() {
