@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ class Stages:
 
     def __init__(self, fails: str = "") -> None:
         self.fails, self.ended, self.lock = fails, [""], threading.Lock()
+        self.options: dict[str, list[str]] = {}
 
     def __call__(self, arguments: Sequence[str], *_: Any) -> None:
-        name = " ".join(word for word in arguments if word != "--config" and "ckpt" not in word)
+        own = list(takewhile(lambda word: word not in ("--segmenter", "--cutoff", "--cutoff_false_ml"), arguments))
+        name = " ".join(word for word in own if word != "--config")
         with self.lock:
-            self.ended.append(name.removesuffix(" --segmenter"))
+            self.ended.append(name)
+            self.options[name] = list(arguments[len(own) :])
         if self.fails and self.fails in name:
             raise PartFailed(f"{name} failed")
 
@@ -61,6 +65,19 @@ def test_every_stage_comes_after_what_it_needs(stages: Stages, capsys: pytest.Ca
     assert "the segmenter on real images: detects 0.50 of the lesions" in said
     assert "Dice 0.500, false lesion 4.0 mL" in said
     assert all(f"fit demo/{name}.yaml" in said for name in fits), "the time of every stage is told"
+
+
+def test_every_arm_and_the_rival_are_tested_at_a_cutoff_that_one_rule_chose(stages: Stages) -> None:
+    """The ceilings are not: they say what a reader with its own cut-off finds."""
+    module.demo(cases=9)
+    arms = ["diffusion.yaml", "posttrain.yaml", "posttrain.yaml demo/control.yaml", "segmenter.yaml demo/direct.yaml"]
+    for arm in arms:
+        chosen, tested = stages.options[f"validate demo/{arm}"], stages.options[f"test demo/{arm}"]
+        assert stages.place(f"validate demo/{arm}") < stages.place(f"test demo/{arm}")
+        assert chosen[-2:] == ["--cutoff_false_ml", str(module.FALSE_ML)]
+        assert tested[-2:] == ["--cutoff", "validated"]
+        assert chosen[:-2] == tested[:-2], "the same reader"
+    assert "--cutoff" not in stages.options["test demo/segmenter.yaml"]
 
 
 @pytest.mark.parametrize("stages", ["fit demo/segmenter.yaml", "fit demo/diffusion.yaml"], indirect=True)

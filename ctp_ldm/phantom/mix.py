@@ -75,7 +75,7 @@ class Preset(NamedTuple):
 
 STRESS = Mix(0.2, 0.2, 0.15, 0.05, reperfused=0.4, old_infarct=0.5, leukoaraiosis=0.8, truncated=0.4, late=0.4)
 PRESETS: dict[PresetName, Preset] = {
-    "demo": Preset("small", 0, Mix(), (28, 6, 6)),
+    "demo": Preset("standard", 0, Mix(), (101, 24, 35)),
     "standard": Preset("standard", 20250, Mix(), (300, 50, 150)),
     "outcome": Preset("standard", 20252, Mix(mri="follow-up"), (300, 50, 150)),
     "stress": Preset("standard", 20251, STRESS, (0, 0, 100)),
