@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctp_ldm.experiments.protocol import Ablation, Protocol
+from ctp_ldm.experiments.ablations import Ablation
+from ctp_ldm.experiments.protocol import Protocol
 from ctp_ldm.metrics import Difference, Interval, Metric, describe, holm, no_worse
 from ctp_ldm.report.arms import Arm, require_comparable
 from ctp_ldm.report.differences import CEILING, LEVEL, arm_difference, arm_mean, interval_note

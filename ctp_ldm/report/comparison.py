@@ -55,7 +55,7 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
     (out / "comparison.md").write_text(_markdown(result, first.name, interval_note(arms)))
     words = draw_comparison(arms, out / "comparison.png")
     curves, lacking = read_curves(arms)
-    draw_curves(curves, out / "curves.png")
+    draw_curves({"": curves}, out / "curves.png")
     with (out / "comparison.md").open("a") as file:
         file.write(f"\n{words}\n\n{curves_markdown(curves, lacking)}")
     _show(result, first.name)
