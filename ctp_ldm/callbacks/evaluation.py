@@ -55,8 +55,9 @@ class Evaluation(L.Callback):
 
     Every patient is evaluated as one volume (`evaluate_patient`). With a segmenter, what it finds on the synthetic
     image is compared with the reference, and what it finds on the real one is given beside it as its own ceiling. With
-    one, lesion metrics are computed in validation too, logged as `val/…`, and drawn for TensorBoard. `validate` keeps
-    `validation/curves.csv` and `validation/cutoff.json`, what `keep_cutoff` chose.
+    one, lesion metrics are computed in validation too, logged as `val/…`, and drawn for TensorBoard. Validation logs
+    `val/curve_area`, the area under the operating curve of whoever finds lesions, a segmenter or the model. `validate`
+    keeps `validation/curves.csv` and `validation/cutoff.json`, what `keep_cutoff` chose.
 
     Attributes:
         reader: of synthetic images.
@@ -144,9 +145,7 @@ class Evaluation(L.Callback):
                 self._keep_cutoff(trainer, pl_module, curves)
 
     def _validates(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
-        """Rivals that find lesions themselves have their curve in `validate` only, where their cut-off is chosen."""
-        alone = trainer.state.fn == TrainerFn.VALIDATING and hasattr(pl_module, "found")
-        return (self.reader is not None or alone) and not trainer.sanity_checking
+        return self._finder(pl_module) is not None and not trainer.sanity_checking
 
     def _keep_cutoff(self, trainer: L.Trainer, pl_module: L.LightningModule, curves: dict[str, CurveRow]) -> None:
         run, finder = Path(trainer.default_root_dir), self._finder(pl_module)
@@ -179,10 +178,11 @@ class Evaluation(L.Callback):
             self._counter.add(scores, batch)
         for case in self._builder.add(synthesis, batch, found, found_real):
             volumes = self._builder.take(case)
-            spans = [] if finds_lesions else [channel.scaling.span for channel in data.spec.target]
-            row = evaluate_patient(volumes, spans)
-            lesion = 0 if volumes.lesion is None else int(volumes.lesion.sum())
-            self._rows[case] = {"lesion_ml": lesion * volumes.voxel_ml, **row}
+            if trainer.testing or not finds_lesions:  # in validation such a model measures itself
+                spans = [] if finds_lesions else [channel.scaling.span for channel in data.spec.target]
+                row = evaluate_patient(volumes, spans)
+                lesion = 0 if volumes.lesion is None else int(volumes.lesion.sum())
+                self._rows[case] = {"lesion_ml": lesion * volumes.voxel_ml, **row}
             curve = self._counter.take(case, volumes.voxel_ml) if self._counter else None
             if curve is not None:
                 self._curves[case] = curve

@@ -28,8 +28,8 @@ def reproduce(
 ) -> None:
     """Make or resume the project's main table, part by part: configs/reproduce/protocol.yaml says what is in it.
 
-    An interrupted study goes on where it was when the same command is given again. One JSON for each part, table.md and
-    figure.png lie in OUT/SIZE/PATIENTS.
+    An interrupted study goes on where it was when the same command is given again. One JSON for each part, table.md,
+    figure.png and curves.png lie in OUT/SIZE/PATIENTS.
 
     Args:
         out: folder of everything.
@@ -39,7 +39,7 @@ def reproduce(
         patients: those of the table, or those that decisions are made on.
         jobs: parts that run side by side.
         protocol: a study of your own, in the form of the shipped one.
-        table_only: make table and figure from the JSON files that are there, and run nothing.
+        table_only: make table and figures from the files of parts that are there, and run nothing.
     """
     declared, size = read_protocol(protocol), size or default_size()
     unknown = sorted(set(parts or ()) - set(declared.parts))
@@ -56,4 +56,6 @@ def reproduce(
     elif not study.arms():
         raise ValueError(f"{study.root} holds no part; run ctp-ldm reproduce without --table_only first")
     table, figure = write_pages(study)
+    if (curves := study.root / "curves.png").is_file():
+        print(f"operating curves: {curves}")
     print(f"table: {table}\nfigure: {figure}\none JSON for each part: {study.root / 'parts'}")

@@ -11,7 +11,8 @@ QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=
 """Several parts write side by side; a bar over all of them is shown instead."""
 
 
-Step = Literal["fit", "test"]
+Step = Literal["fit", "validate", "test"]
+"""In this order."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def seed_of(protocol: Protocol, part: str, seed: int) -> int:
 
 
 def commands(protocol: Protocol, size: str, place: Place, name: str, seed: int) -> dict[Step, list[str]]:
-    """Arguments of `ctp-ldm`: of fit, where there is something to fit, and of test."""
+    """Arguments of `ctp-ldm`: of fit, where there is something to fit, of validate, where it chooses the cut-off that
+    test then uses, and of test."""
     part = protocol.parts[name]
     source = protocol.parts[part.of] if part.of else part
     common = [
@@ -70,29 +72,34 @@ def commands(protocol: Protocol, size: str, place: Place, name: str, seed: int) 
         *QUIET,
         *(f"--{option}={_plain(value)}" for option, value in (source.settings | part.settings).items()),
     ]
-    test = ["test", *common]
+    judge = list(common)
     if not _finds_lesions(source):
-        test.append(f"--segmenter={place.checkpoint(protocol.reader, 0)}")
+        judge.append(f"--segmenter={place.checkpoint(protocol.reader, 0)}")
     if part.of:
-        test.append(f"--ckpt_path={place.checkpoint(part.of, seed_of(protocol, part.of, seed))}")
+        judge.append(f"--ckpt_path={place.checkpoint(part.of, seed_of(protocol, part.of, seed))}")
+    judged: dict[Step, list[str]] = {"test": ["test", *judge]}
+    if protocol.cutoff_false_ml is not None:
+        wanted = [f"--cutoff_false_ml={protocol.cutoff_false_ml}", "--data.validation_cases=null"]
+        judged = {"validate": ["validate", *judge, *wanted], "test": ["test", *judge, "--cutoff=validated"]}
     if part.stage is None:
-        return {"test": test}
+        return judged
     start = place.checkpoint(part.start, seed_of(protocol, part.start, seed)) if part.start else "null"
     fit = ["fit", *common, f"--init_from={start}"]
     if part.start and protocol.sizes[size].cache_latents:
         fit.append(f"--model.cache_latents={place.latents}")
-    return {"fit": fit, "test": test}
+    return {"fit": fit, **judged}
 
 
 def needs(protocol: Protocol, name: str, seed: int) -> dict[Step, list[tuple[str, int]]]:
-    """Parts, with their seeds, that have to be fitted before its own fit and test."""
+    """Parts, with their seeds, that have to be fitted before each of its own steps."""
     part = protocol.parts[name]
     source = protocol.parts[part.of] if part.of else part
     starts = [(part.start, seed_of(protocol, part.start, seed))] if part.start else []
     tested = [(part.of, seed_of(protocol, part.of, seed))] if part.of else []
     if not _finds_lesions(source):
         tested.append((protocol.reader, 0))
-    return {"test": tested} if part.stage is None else {"fit": starts, "test": tested}
+    steps = commands(protocol, next(iter(protocol.sizes)), Place(Path()), name, seed)
+    return {step: starts if step == "fit" else tested for step in steps}
 
 
 def _configs(protocol: Protocol, size: str, part: Part) -> list[str]:

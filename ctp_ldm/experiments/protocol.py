@@ -1,6 +1,5 @@
-"""What is declared before anything is run: `configs/reproduce/protocol.yaml` and `ablations.yaml`."""
+"""What is declared before anything is run: `configs/reproduce/protocol.yaml`."""
 
-import re
 from argparse import ArgumentError
 from collections import UserDict
 from collections.abc import Mapping
@@ -138,6 +137,8 @@ class Protocol:
     families, arms: name → family, and name → arm; an arm's `start` and `of` name arms.
     primary: see there.
     columns: metrics of the table.
+    cutoff_false_ml: mean false lesion volume, in mL, for which each part's own cut-off is chosen on all of the patients
+        that choose checkpoints; None for the thresholds in the configs.
     """
 
     sizes: dict[str, Size]
@@ -148,6 +149,7 @@ class Protocol:
     arms: dict[str, Part]
     primary: Primary
     columns: list[str]
+    cutoff_false_ml: float | None = None
 
     def expanded(self) -> Self:
         """With the parts of all families."""
@@ -184,50 +186,9 @@ class Protocol:
         for arm in (self.primary.ours, self.primary.control):
             if arm not in self.arms:
                 found.append(f"primary names the arm {arm}; expected one of {', '.join(self.arms)}")
+        if self.cutoff_false_ml is not None and not self.cutoff_false_ml > 0:
+            found.append(f"cutoff_false_ml is {self.cutoff_false_ml}; expected more than 0 mL, or null")
         return [*found, *self.primary.faults()]
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """One choice and what it does, on the patients of development and one seed.
-
-    question: in words.
-    part: what is judged.
-    refits: parts that are fitted anew for each variant; those that start from one another do so within it. None: the
-        part is only tested anew.
-    variants: label → option → value; the first is what the protocol has. `<part>/<option>` is for that refit alone.
-    stores: label → store, of variants that see other data.
-    sizes: at which the variants make sense; None for all.
-    """
-
-    question: str
-    part: str
-    refits: list[str]
-    variants: dict[str, Settings]
-    stores: dict[str, str] = field(default_factory=dict)
-    sizes: list[str] | None = None
-
-    def parts(self, name: str, protocol: Protocol) -> tuple[Protocol, dict[str, str]]:
-        """The protocol with the parts of all variants, one seed each, and label → part that is judged."""
-        parts = {n: replace(part, seeds=1) for n, part in protocol.parts.items()}
-        judged = {}
-        for i, (label, settings) in enumerate(self.variants.items()):
-            if i == 0:
-                judged[label] = self.part
-                continue
-            variant = "-".join([name, *re.findall(r"[A-Za-z0-9.]+", label)])
-            for fitted in self.refits:
-                part = parts[fitted]
-                start = f"{part.start}~{variant}" if part.start in self.refits else part.start
-                store = self.stores.get(label, part.store)
-                own = {k.removeprefix(f"{fitted}/"): v for k, v in settings.items() if _is_for(k, fitted)}
-                changed = Settings(part.settings | own)
-                parts[f"{fitted}~{variant}"] = replace(part, start=start, settings=changed, store=store)
-            if not self.refits:
-                title = parts[self.part].title
-                parts[f"{self.part}~{variant}"] = Part(title, of=self.part, settings=settings)
-            judged[label] = f"{self.part}~{variant}"
-        return replace(protocol, parts=parts), judged
 
 
 def _undecided(column: str) -> str:
@@ -240,10 +201,6 @@ def _undecided(column: str) -> str:
         return str(error)
 
 
-def _is_for(option: str, part: str) -> bool:
-    return "/" not in option or option.startswith(f"{part}/")
-
-
 def read_protocol(path: Path | None = None) -> Protocol:
     """Read a protocol, the shipped one unless told otherwise.
 
@@ -251,36 +208,18 @@ def read_protocol(path: Path | None = None) -> Protocol:
         ProtocolError: what is wrong with it, all of it.
     """
     path = path or shipped_configs() / FOLDER / "protocol.yaml"
-    protocol = _parsed(Protocol, _read(path), path).expanded()
+    protocol = parsed(Protocol, read_mapping(path), path).expanded()
     if faults := protocol.faults():
         raise ProtocolError(f"{path}:\n" + "\n".join(faults))
     return protocol
 
 
-def read_ablations(protocol: Protocol, path: Path | None = None) -> dict[str, Ablation]:
-    """Name → ablation.
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """The YAML of a file.
 
     Raises:
-        ProtocolError: what is wrong with them.
+        ProtocolError: it cannot be read, or is no mapping.
     """
-    path = path or shipped_configs() / FOLDER / "ablations.yaml"
-    found = {name: _parsed(Ablation, content, path) for name, content in _read(path).items()}
-    faults = [
-        f"{name} names {part}, which is no part of the protocol"
-        for name, ablation in found.items()
-        for part in [*ablation.refits, ablation.part]
-        if part not in protocol.parts
-    ]
-    faults += [
-        f"{n} refits {a.refits} and not {a.part}" for n, a in found.items() if a.refits and a.part not in a.refits
-    ]
-    faults += [f"{n} has fewer than two variants" for n, a in found.items() if len(a.variants) < 2]
-    if faults:
-        raise ProtocolError(f"{path}:\n" + "\n".join(faults))
-    return found
-
-
-def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -290,7 +229,12 @@ def _read(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _parsed(kind: type[T], content: Any, path: Path) -> T:
+def parsed(kind: type[T], content: Any, path: Path) -> T:
+    """Content of a file as an instance of a dataclass.
+
+    Raises:
+        ProtocolError: keys or values that it does not have.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=kind)
     try:

@@ -29,7 +29,7 @@ class ResultError(ValueError):
 
 
 def write_result(path: Path, run: Path, columns: Sequence[str], seconds: dict[str, float]) -> None:
-    """Keep what a tested run came to.
+    """Keep what a tested run came to, and as `../curves/<name>.csv` what it finds at every cut-off.
 
     Args:
         path: JSON to write.
@@ -48,13 +48,16 @@ def write_result(path: Path, run: Path, columns: Sequence[str], seconds: dict[st
         "device": device(config["trainer"]["accelerator"]),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "summary": {
-            **{key: tested.summary.get(key) for key in ("segmenter", "samples", "over all slices")},
+            **{key: tested.summary.get(key) for key in ("segmenter", "samples", "cutoff", "over all slices")},
             # Results are compared by targets and grid; sources may differ, and are in the config.
             "spec": {**tested.summary["spec"], "source": []} if "spec" in tested.summary else None,
         },
         "config": config,
         "patients": patients,
     }
+    _curves(path).unlink(missing_ok=True)
+    if tested.curves is not None and tested.curves.is_file():
+        write_text(_curves(path), tested.curves.read_text())
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
 
 
@@ -116,7 +119,7 @@ def read_arm(name: str, paths: Sequence[Path]) -> Arm:
     for path in paths:
         content = read_result(path)
         table = pd.DataFrame.from_dict(content["patients"], orient="index").astype(float).rename_axis("case")
-        runs.append(TestedRun(Path(path.stem), table.sort_index(), content["summary"]))
+        runs.append(TestedRun(Path(path.stem), table.sort_index(), content["summary"], _curves(path)))
     return Arm(name, tuple(runs))
 
 
@@ -144,6 +147,11 @@ def device(accelerator: str) -> str:
     if accelerator != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _curves(path: Path) -> Path:
+    """Of the JSON of a part."""
+    return path.parent.with_name("curves") / f"{path.stem}.csv"
 
 
 def _config(run: Path) -> Any:

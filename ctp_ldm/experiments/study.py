@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ctp_ldm.configuration import find_configs
 from ctp_ldm.data import SliceStore
@@ -67,7 +68,7 @@ class Study:
         return self.jobs or self.grid.jobs
 
     def make(self, parts: Iterable[str]) -> list[Made]:
-        """Fit and test parts and what they start from; those that are there are left as they are.
+        """Fit, validate and test parts and what they start from; those that are there are left as they are.
 
         Returns:
             All of them, in the order of the protocol.
@@ -151,8 +152,8 @@ class Study:
             before = needs(self.protocol, *made)
             for step, others in before.items():
                 steps[*made, step] = [(*other, "fit") for other in others if other in missing]
-            if "fit" in before:
-                steps[*made, "test"].append((*made, "fit"))
+            for first, second in pairwise(before):
+                steps[*made, second].append((*made, first))
         return steps
 
     def _work(self, task: Task) -> None:
@@ -164,10 +165,10 @@ class Study:
         start = time.monotonic()
         line = commands(self.protocol, self.size, self.place, name, seed)[step]
         self.processes.run(line, self.root / "logs" / f"{name}-seed{seed}.log")
-        if step == "test" or not resumed:
+        if step != "fit" or not resumed:
             self._seconds[task] = time.monotonic() - start
         if step == "test":
-            seconds = {key: took for key in ("fit", "test") if (took := self._seconds.get((name, seed, key)))}
+            seconds = {key: took for key in get_args(Step) if (took := self._seconds.get((name, seed, key)))}
             write_result(self.place.result(name, seed), run, self.protocol.columns, seconds)
 
     def _prepare(self) -> None:

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctp_ldm.experiments.protocol import Ablation, Protocol
-from ctp_ldm.metrics import Interval, Metric, describe, holm, no_worse, sign_flip_test
+from ctp_ldm.experiments.ablations import Ablation
+from ctp_ldm.experiments.protocol import Protocol
+from ctp_ldm.metrics import Difference, Interval, Metric, describe, holm, no_worse
 from ctp_ldm.report.arms import Arm, require_comparable
-from ctp_ldm.report.differences import CEILING, LEVEL, arm_difference, arm_mean, resampled
+from ctp_ldm.report.differences import CEILING, LEVEL, arm_difference, arm_mean, interval_note
 from ctp_ldm.report.wording import NONE, p_value, value, with_interval
 
 REALISM = "Fréchet distance, the reader's features ↓"
@@ -22,7 +23,7 @@ class Comparison:
     family: its name.
     column: metric.
     difference: ours − control, over patients and seeds.
-    p: of the sign-flip test, adjusted for all tests of superiority; None for a margin.
+    p: of its t test, adjusted for all tests of superiority; None for a margin.
     margin: by which ours has to be no worse, in the metric's unit; None for superiority.
     holds: whether what the protocol asks for is shown: the interval excludes 0 on the good side and p is at most
         `LEVEL`; or it excludes a loss of the margin.
@@ -30,7 +31,7 @@ class Comparison:
 
     family: str
     column: str
-    difference: Interval
+    difference: Difference
     p: float | None
     margin: float | None
     holds: bool
@@ -61,7 +62,7 @@ def primary_comparisons(protocol: Protocol, arms: Sequence[Arm]) -> list[Compari
         if {f"{family}-{primary.ours}", f"{family}-{primary.control}"} <= by_name.keys()
     }
     tests = {
-        f"{family} {column}": sign_flip_test(*(arm.patients[column].to_dict() for arm in pair))
+        f"{family} {column}": arm_difference(column, *pair).p
         for family, pair in pairs.items()
         for column in primary.superior
     }
@@ -87,8 +88,8 @@ def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
     require_comparable(arms)
     comparisons = primary_comparisons(protocol, arms)
     parts = [
-        f"{len(arms[0].patients)} test patients; mean [95 % bootstrap interval], seeds averaged per patient. "
-        f"{resampled(arms)} Simulated patients: synthetic images, for research use.",
+        f"{len(arms[0].patients)} test patients; mean [95 % interval], seeds averaged per patient. "
+        f"{interval_note(arms)} Simulated patients: synthetic images, for research use.",
         "## Ours against its control",
         _primary(protocol, comparisons, arms),
         _how(protocol, comparisons),
@@ -127,8 +128,8 @@ def _how(protocol: Protocol, comparisons: Sequence[Comparison]) -> str:
     metrics = ", ".join(dict.fromkeys(describe(c.column).title for c in tested))
     families = ", ".join(dict.fromkeys(protocol.families[c.family].title for c in tested))
     return (
-        "p: two-sided sign-flip test of each patient's mean over seeds, which it does not resample; adjusted by Holm, "
-        f"from the least p on, over {len(tested)} comparisons: {metrics} of {families}. Better: p is at most "
+        "p: two-sided t test of the interval, which excludes 0 where p before adjustment is below 0.05; adjusted by "
+        f"Holm, from the least p on, over {len(tested)} comparisons: {metrics} of {families}. Better: p is at most "
         f"{LEVEL:g} and the interval excludes 0. No worse: the two-sided 95 % interval (a one-sided bound of 97.5 %) "
         "excludes a loss of the metric's own margin; what is not shown to be no worse is not thereby worse."
     )
@@ -253,6 +254,6 @@ def ablation_markdown(ablation: Ablation, arms: Sequence[Arm], columns: Sequence
     return (
         f"{ablation.question}\n\n{len(first.patients)} patients of development; mean [95 % interval]; "
         f"after the semicolon the paired difference from {first.name}, bold where its interval excludes 0. "
-        f"{resampled(arms)}\n\n"
+        f"{interval_note(arms)}\n\n"
         f"{_grid(lines)}\n"
     )

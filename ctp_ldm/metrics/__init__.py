@@ -27,6 +27,7 @@ from ctp_ldm.metrics.lesions import lesion_metrics
 from ctp_ldm.metrics.overlap import LesionOverlap
 from ctp_ldm.metrics.patients import PatientMetrics, balanced_mae
 from ctp_ldm.metrics.statistics import (
+    Difference,
     Interval,
     StatisticsError,
     average_seeds,
@@ -34,10 +35,8 @@ from ctp_ldm.metrics.statistics import (
     holm,
     mean_over_patients,
     no_worse,
-    paired_difference,
     proportion,
     seed_deviation,
-    sign_flip_test,
 )
 from ctp_ldm.metrics.uncertainty import calibration_curve, uncertainty_metrics
 from ctp_ldm.metrics.volumes import PatientVolumes, VolumesError
@@ -46,6 +45,7 @@ __all__ = [
     "METRICS",
     "BlandAltman",
     "Decisions",
+    "Difference",
     "Estimate",
     "Interval",
     "LesionOverlap",
@@ -75,9 +75,7 @@ __all__ = [
     "lesion_metrics",
     "mean_over_patients",
     "no_worse",
-    "paired_difference",
     "proportion",
     "seed_deviation",
-    "sign_flip_test",
     "uncertainty_metrics",
 ]

@@ -3,17 +3,35 @@
 A chain is one training with everything before it, from its own seed. A column of an arm is a table of values, a row for
 each patient, a column for each chain, called by its seed; NaN where a value is not defined.
 
-Patients and chains are drawn with replacement, independently of one another: the pigeonhole bootstrap of crossed
-factors (Owen 2007; McCullagh 2000 on why none is exact). It cannot go beyond the chains that there are: of three its
-interval is their range at most, so that where chains alone vary it holds the truth in 75 % (1 − 2/2³), not in 95 %.
+Patients and chains are crossed random effects (two-way analysis of variance, Searle et al. 1992, chapter 4), as cases
+and readers are where several readers read the same cases (Hillis 2007). The variance of the mean over n patients and k
+chains is estimated as (MS_patients + MS_chains − MS_residual) / (n k), at least MS_patients / (n k) and MS_chains /
+(n k); the interval is t with Satterthwaite's degrees of freedom (1946), which few chains keep low. With one chain it is
+the t interval over patients: nothing tells what another training would give.
+
+How often 95 % intervals held the truth in 1000 to 2000 simulations of each of 30 settings: 30, 100 and 200 patients,
+normal and log-normal; chains that vary as much as patients do, that add as much to the variance of the mean as patients
+do, or not at all; the last two also where patient and chain vary together more than alone. And how much wider than this
+the others are at most (median):
+
+              these     bootstrap of patients and chains    Behrens–Fisher, no variance taken off
+    2 chains  88–99 %   55–100 %                            94–100 %, 4 times
+    3 chains  93–99 %   69–100 %                            94–100 %, 1.7 times
+    5 chains  93–99 %   85–100 %                            94–100 %, 1.4 times
+
+What is below 95 % is where chains vary as much as patients do. Of two chains nothing better is known that is of use: an
+interval that always holds is so wide there that it says nothing.
 """
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from ctp_ldm.metrics.statistics import RESAMPLES, Interval, bootstrap_mean, paired_difference, require_same
+from ctp_ldm.metrics.statistics import Difference, Interval, bootstrap_mean, require_same
 
 
 def chains_mean(values: pd.DataFrame, seed: int = 0) -> Interval:
@@ -27,70 +45,84 @@ def chains_mean(values: pd.DataFrame, seed: int = 0) -> Interval:
     """
     if values.shape[1] == 1:
         return bootstrap_mean(values.iloc[:, 0].tolist(), seed)
-    return _two_levels([values.to_numpy(float)], False, seed)
+    found = _estimate([values.to_numpy(float)])
+    return Interval(found.mean, found.low, found.high, found.patients)
 
 
-def chains_difference(ours: pd.DataFrame, theirs: pd.DataFrame, seed: int = 0) -> Interval:
-    """Mean over patients of ours − theirs, each one's mean over chains; with one chain each `paired_difference`.
+def chains_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> Difference:
+    """Mean over patients of ours − theirs, each one's mean over chains, with the p-value of the same t test.
 
-    Patients are drawn as pairs. Chains are too where both sides have the same seeds: they may share what came before.
-    Else each side's are drawn for themselves; a side with one chain keeps it, and says nothing of other trainings.
+    Patients are pairs. Chains are too where both sides have the same seeds: they may share what came before. Else each
+    side's vary for themselves; a side with one chain says nothing of other trainings. A pair of which either value is
+    NaN is left out, and patients for whom nothing remains.
 
     Args:
         ours, theirs: (patients, chains), of the same patients.
-        seed: of the resampling.
 
     Raises:
         StatisticsError: the patients differ.
     """
-    if ours.shape[1] == theirs.shape[1] == 1:
-        return paired_difference(ours.iloc[:, 0].to_dict(), theirs.iloc[:, 0].to_dict(), seed)
     require_same(set(ours.index), set(theirs.index), "patients")
-    paired = set(ours.columns) == set(theirs.columns)
-    cases = sorted(ours.index)
-    ours, theirs = ours.loc[cases], theirs.loc[cases, list(ours.columns) if paired else list(theirs.columns)]
-    return _two_levels([ours.to_numpy(float), theirs.to_numpy(float)], paired, seed)
+    theirs = theirs.loc[ours.index]
+    if set(ours.columns) == set(theirs.columns):
+        return _estimate([(ours - theirs[list(ours.columns)]).to_numpy(float)])
+    return _estimate([ours.to_numpy(float), -theirs.to_numpy(float)])
 
 
-def _two_levels(sides: Sequence[np.ndarray], paired: bool, seed: int) -> Interval:
-    """Of one side's mean, or of the first's less the second's.
+class _ChainPart(NamedTuple):
+    """What the chains of a side add to the variance of the mean: MS_chains and MS_residual over n k, and their degrees
+    of freedom."""
 
-    Args:
-        sides: (patients, chains) each.
-        paired: whether the same chains are drawn of both.
-        seed: of the resampling.
-    """
-    whole = _of_patients(sides, [np.ones(side.shape[1]) for side in sides])
-    sides = [side[np.isfinite(whole)] for side in sides]
-    whole = whole[np.isfinite(whole)]
-    if len(whole) < 2:
-        return bootstrap_mean(whole.tolist())
-    random = np.random.default_rng(seed)
-    patients = random.integers(len(whole), size=(RESAMPLES, len(whole)))
-    drawn = [random.multinomial(k, np.full(k, 1 / k), RESAMPLES) for k in (side.shape[1] for side in sides)]
-    if paired:
-        drawn[1] = drawn[0]
-    # Few chains have few ways to be drawn: each is worked out once.
-    ways, way_of = np.unique(np.hstack(drawn), axis=0, return_inverse=True)
-    means = np.empty(RESAMPLES)
-    for i, way in enumerate(ways):
-        values = _of_patients(sides, np.split(way, [sides[0].shape[1]]))
-        chosen = values[patients[way_of == i]]
-        means[way_of == i] = _quotient(np.nansum(chosen, axis=1), np.isfinite(chosen).sum(axis=1))
-    low, high = np.nanpercentile(means, [2.5, 97.5])
-    return Interval(float(whole.mean()), float(low), float(high), len(whole))
+    chains: float
+    residual: float
+    chains_freedom: int
+    residual_freedom: int
 
 
-def _of_patients(sides: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> np.ndarray:
-    """Each patient's weighted mean over chains, the first side's less the second's; NaN where none has a value.
+def _estimate(sides: Sequence[np.ndarray]) -> Difference:
+    """Of the sum of the sides' means.
 
     Args:
-        sides: (patients, chains) each.
-        weights: (chains,) for each side: how often a chain was drawn.
+        sides: (patients, chains) each, whose chains have nothing to do with one another.
     """
-    each = [_quotient(np.nan_to_num(v) @ w, np.isfinite(v) @ w) for v, w in zip(sides, weights, strict=False)]
-    return each[0] - each[1] if len(each) > 1 else each[0]
+    means = np.sum([_row_means(side) for side in sides], axis=0)
+    known = np.isfinite(means)
+    means, n = means[known], int(known.sum())
+    if n < 2:
+        return Difference(float(means[0]) if n else math.nan, math.nan, math.nan, n, math.nan)
+    mean, of_patients = float(means.mean()), float(means.var(ddof=1)) / n
+    parts = [part for side in sides if (part := _chain_part(side[known]))]
+    of_chains, of_residual = sum(part.chains for part in parts), sum(part.residual for part in parts)
+    # A variance of patients or of chains that comes out below 0 counts as none.
+    variance = max(of_patients + of_chains - of_residual, of_patients, of_chains)
+    if variance == 0:
+        return Difference(mean, mean, mean, n, float(mean == 0))
+    squares = of_patients**2 / (n - 1) + sum(
+        part.chains**2 / part.chains_freedom + part.residual**2 / part.residual_freedom for part in parts
+    )
+    test = stats.t(variance**2 / squares)
+    error = math.sqrt(variance)
+    reach = float(test.ppf(0.975)) * error
+    return Difference(mean, mean - reach, mean + reach, n, 2 * float(test.sf(abs(mean) / error)))
 
 
-def _quotient(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+def _chain_part(side: np.ndarray) -> _ChainPart | None:
+    """Of (patients, chains); None where no two chains can be compared.
+
+    Missing values are left out of the sums of squares; without any these are those of the analysis of variance.
+    """
+    side = side[:, np.isfinite(side).any(axis=0)]
+    n, k = side.shape
+    within = side - _row_means(side)[:, None]
+    effects = np.nanmean(within, axis=0)
+    freedom = int(np.isfinite(side).sum()) - n - (k - 1)
+    if k < 2 or freedom < 1:
+        return None
+    residual = float(np.nansum((within - effects) ** 2)) / freedom
+    return _ChainPart(float(effects.var(ddof=1)) / k, residual / (n * k), k - 1, freedom)
+
+
+def _row_means(side: np.ndarray) -> np.ndarray:
+    """Each patient's mean over the chains in which it has a value; NaN where there is none."""
+    count = np.isfinite(side).sum(axis=1)
+    return np.divide(np.nansum(side, axis=1), count, out=np.full(len(side), np.nan), where=count > 0)

@@ -7,7 +7,7 @@ positives are counted in millilitres.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -132,15 +132,8 @@ class OperatingCurve:
     def _with_lesion(self) -> int:
         return int(np.isfinite(self.found_share[:, 0]).sum())
 
-    @cached_property
-    def _weights(self) -> np.ndarray:
-        """(1 + R, N): how often each patient counts, in truth and in R resamples, the same for every curve."""
-        patients = len(self.false_ml)
-        draws = np.random.default_rng(0).multinomial(patients, np.full(patients, 1 / patients), RESAMPLES)
-        return np.concatenate([np.ones((1, patients)), draws])
-
     def _resampled(self, values: np.ndarray) -> np.ndarray:
-        return _mean(values, self._weights)
+        return _mean(values, _weights(len(self.false_ml)))
 
     @cached_property
     def _resampled_false(self) -> np.ndarray:
@@ -191,6 +184,13 @@ def choose_cutoff(curve: OperatingCurve, false_ml: float = AT_ML) -> ChosenCutof
     allowed = np.flatnonzero(curve.mean_false_ml <= false_ml)
     place = int(allowed[-1]) if len(allowed) else 0
     return ChosenCutoff(*(float(v[place]) for v in (curve.cutoffs, curve.mean_false_ml, curve.mean_found_share)))
+
+
+@lru_cache(maxsize=1)
+def _weights(patients: int) -> np.ndarray:
+    """(1 + R, N): how often each patient counts, in truth and in R resamples, the same for every curve."""
+    draws = np.random.default_rng(0).multinomial(patients, np.full(patients, 1 / patients), RESAMPLES)
+    return np.concatenate([np.ones((1, patients)), draws])
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -28,6 +28,16 @@ class Interval:
     patients: int
 
 
+@dataclass(frozen=True)
+class Difference(Interval):
+    """A mean of differences with the two-sided p-value of the test that its interval belongs to.
+
+    The interval excludes 0 where p is less than 0.05, and only there; p is NaN where there is no interval.
+    """
+
+    p: float
+
+
 def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
     """Mean over patients, percentile bootstrap (Efron 1979) with 10 000 resamples of patients; NaNs are left out."""
     finite = np.array([v for v in values if not math.isnan(v)], dtype=float)
@@ -71,49 +81,6 @@ def mean_over_patients(patients: dict[str, dict[str, float]]) -> dict[str, float
     return means
 
 
-def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0) -> Interval:
-    """Mean over patients of ours − theirs with the interval of `bootstrap_mean`, patients resampled as pairs.
-
-    A patient for whom either value is NaN is left out; `patients` says how many remain. Trainings are not resampled:
-    see `chains_difference`.
-
-    Args:
-        ours, theirs: patient → metric, of the same patients.
-        seed: of the resampling.
-
-    Raises:
-        StatisticsError: the patients differ; it names them.
-    """
-    return bootstrap_mean(_differences(ours, theirs), seed)
-
-
-def sign_flip_test(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0) -> float:
-    """Two-sided p-value of the paired differences ours − theirs against symmetry around 0 (Fisher 1935).
-
-    The mean of the differences under all changes of their signs; under 10 000 random ones where there are more, that
-    is from 14 patients on. A patient for whom either value is NaN is left out; NaN for fewer than two patients.
-
-    Of several trainings a patient's mean goes in, and the test takes them as they are: three have eight sign patterns,
-    whose least p is 0.25, so that flipping trainings could never show anything. What another training would give is in
-    the interval of `chains_difference`; call a difference shown where both agree.
-
-    Raises:
-        StatisticsError: the patients differ.
-    """
-    differences = [d for d in _differences(ours, theirs) if not math.isnan(d)]
-    if len(differences) < 2:
-        return math.nan
-    result = stats.permutation_test(
-        (np.array(differences),),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=RESAMPLES,
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
-
-
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjusted p-value of each comparison (Holm 1979): at most α for those that the step-down test rejects at α.
 
@@ -142,7 +109,7 @@ def no_worse(difference: Interval, margin: float, higher_is_better: bool) -> boo
     "not shown to be no worse", which is not "worse".
 
     Args:
-        difference: from `paired_difference` or `chains_difference`, of the metric itself.
+        difference: from `chains_difference`, of the metric itself.
         margin: in the metric's unit, more than 0.
         higher_is_better: of the metric.
 
@@ -178,11 +145,6 @@ def seed_deviation(runs: Sequence[pd.DataFrame]) -> dict[str, float]:
     _require_same_tables(runs)
     means = pd.DataFrame([run.mean() for run in runs])
     return {str(name): float(value) for name, value in means.std(ddof=1).items()}
-
-
-def _differences(ours: Mapping[str, float], theirs: Mapping[str, float]) -> list[float]:
-    require_same(ours.keys(), theirs.keys(), "patients")
-    return [ours[case] - theirs[case] for case in sorted(ours)]
 
 
 def _require_same_tables(runs: Sequence[pd.DataFrame]) -> None:

@@ -12,7 +12,7 @@ from ctp_ldm.metrics import Interval
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import read_arms, require_comparable
 from ctp_ldm.report.curves import curves_markdown, draw_curves, read_curves
-from ctp_ldm.report.differences import PATIENT, compare_arms, resampled
+from ctp_ldm.report.differences import PATIENT, compare_arms, interval_note
 from ctp_ldm.report.pictures import draw_comparison
 from ctp_ldm.report.runs import ComparisonError
 
@@ -52,14 +52,14 @@ def compare_runs(runs: Sequence[Path], out: Path) -> pd.DataFrame:
     result = _first_things_first(compare_arms(arms, first))
     out.mkdir(parents=True, exist_ok=True)
     result.to_csv(out / "comparison.csv", index=False, float_format="%.6g")
-    (out / "comparison.md").write_text(_markdown(result, first.name, resampled(arms)))
+    (out / "comparison.md").write_text(_markdown(result, first.name, interval_note(arms)))
     words = draw_comparison(arms, out / "comparison.png")
     curves, lacking = read_curves(arms)
-    draw_curves(curves, out / "curves.png")
+    draw_curves({"": curves}, out / "curves.png")
     with (out / "comparison.md").open("a") as file:
         file.write(f"\n{words}\n\n{curves_markdown(curves, lacking)}")
     _show(result, first.name)
-    print(resampled(arms))
+    print(interval_note(arms))
     print(f"table: {out / 'comparison.md'}")
     if (out / "comparison.png").exists():
         print(f"figure: {out / 'comparison.png'}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctp_ldm.metrics import Interval
@@ -23,7 +24,7 @@ READING = (
     "dot is the cut-off that was used. The more a curve lies to the upper left, the better; two dots on one curve are "
     f"the same quality, used more or less carefully. The area (up to {UP_TO_ML:g} mL of false lesion; 1 is the best) "
     f"and what is found at {AT_ML:g} mL do not depend on the cut-off. Bands, brackets: 95 % bootstrap intervals over "
-    "patients."
+    "patients alone, also where a curve is the mean of several trainings: what another would give is not in them."
 )
 
 
@@ -64,7 +65,9 @@ def read_curves(arms: Sequence[Arm]) -> tuple[dict[str, ArmCurve], list[str]]:
 
 
 def _read(run: TestedRun) -> tuple[OperatingCurve, tuple[float, float]]:
-    path = run.folder / "test" / "curves.csv"
+    if run.curves is None:
+        raise CurvesError("none was kept of it")
+    path = run.curves
     shown = Path(*path.parts[-3:])  # the messages are written down too
     if not path.is_file():
         raise CurvesError(f"{shown} is missing; ctp-ldm test writes it where a segmenter finds lesions")
@@ -102,22 +105,35 @@ def _told(estimate: Interval) -> str:
 
 def curves_markdown(curves: Mapping[str, ArmCurve], lacking: Sequence[str]) -> str:
     """A section for comparison.md."""
-    lines = []
+    lines: list[str] = []
     if curves:
         heading, *rows = curve_rows(curves)
         lines += ["| " + " | ".join(line) + " |" for line in (heading, ["---"] * len(heading), *rows)]
-        lines += ["", READING, ""]
+        lines += ["", f"Differences are from {rows[0][0]}. {READING}", ""]
     return "\n".join(["## Operating curves", "", *lines, *(f"- {reason}" for reason in lacking)]) + "\n"
 
 
-def draw_curves(curves: Mapping[str, ArmCurve], path: Path) -> None:
-    """The figure, black on white; an earlier one goes in any case, and no file appears without curves."""
+def draw_curves(panels: Mapping[str, Mapping[str, ArmCurve]], path: Path) -> None:
+    """The figure, black on white; an earlier one goes in any case, and no file appears without curves.
+
+    Args:
+        panels: title → curves by the names of their runs, drawn side by side on the same axes; none without curves.
+        path: PNG to write.
+    """
     path.unlink(missing_ok=True)
-    if not curves:
+    shown = {title: curves for title, curves in panels.items() if curves}
+    if not shown:
         return
-    figure = Figure(figsize=(7.2, 5.0), layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    end = shown_to(curves)
+    figure = Figure(figsize=(7.2 * len(shown), 5.0), layout="constrained", facecolor="white")
+    end = max(shown_to(curves) for curves in shown.values())
+    for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        axes.set_title(title, fontsize=10)
+        _draw_panel(axes, curves, end)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=150)
+
+
+def _draw_panel(axes: Axes, curves: Mapping[str, ArmCurve], end: float) -> None:
     for number, (name, one) in enumerate(curves.items()):
         at_ml, mean, low, high = one.drawn(end)
         axes.fill_between(at_ml, low, high, color=f"C{number}", alpha=0.13, linewidth=0)
@@ -131,8 +147,6 @@ def draw_curves(curves: Mapping[str, ArmCurve], path: Path) -> None:
     axes.set_ylabel("share of lesion volume found, mean over patients")
     axes.grid(linewidth=0.4, alpha=0.6)
     axes.legend(loc="lower right", fontsize=9, frameon=False)
-    with whole_file(path) as partial:
-        figure.savefig(partial, dpi=150)
 
 
 def shown_to(curves: Mapping[str, ArmCurve]) -> float:

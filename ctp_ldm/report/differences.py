@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from ctp_ldm.metrics import (
+    Difference,
     Interval,
     bootstrap_mean,
     chains_difference,
     chains_mean,
     holm,
     proportion,
-    sign_flip_test,
 )
 from ctp_ldm.report.arms import Arm
 
@@ -35,9 +35,8 @@ def compare_arms(arms: Sequence[Arm], reference: Arm) -> pd.DataFrame:
     """A row for each metric and arm that has it; seeds are averaged per patient, intervals are over patients and seeds.
 
         metric, run, patients, seeds
-        mean, low, high                                 mean over patients and its 95 % interval: bootstrap of patients
-                                                        and seeds (`chains_mean`), Wilson's for shares of patients
-                                                        that all seeds agree on
+        mean, low, high                                 mean over patients and its 95 % interval (`chains_mean`);
+                                                        Wilson's for shares of patients that all seeds agree on
         seed_deviation                                  SD of the mean over seeds; NaN for one seed
         difference, difference_low, difference_high     mean over patients of arm − reference, and its interval
                                                         (`chains_difference`); NaN where there is nothing to compare
@@ -56,7 +55,7 @@ def primary_tests(arms: Sequence[Arm], reference: Arm, metrics: Sequence[str]) -
     """(arm, metric) → two-sided p-value of the paired difference from the reference, adjusted for all of them (Holm).
 
     Adjusted for are the comparisons that come back: every arm but the reference in every metric that both have, in the
-    order of arms, then of metrics. Seeds are averaged per patient before the test, see `sign_flip_test`.
+    order of arms, then of metrics. The tests are those of the intervals, see `chains_difference`.
 
     Args:
         arms: on the same patients.
@@ -67,9 +66,9 @@ def primary_tests(arms: Sequence[Arm], reference: Arm, metrics: Sequence[str]) -
     for arm in arms:
         for metric in metrics:
             if arm is not reference and metric in arm.patients and metric in reference.patients:
-                ours, theirs = arm.patients[metric].to_dict(), reference.patients[metric].to_dict()
-                if (arm.patients[metric] - reference.patients[metric]).count() > 1:  # one patient tests nothing
-                    found[arm.name, metric] = sign_flip_test(ours, theirs)
+                p = arm_difference(metric, arm, reference).p
+                if not math.isnan(p):  # one patient tests nothing
+                    found[arm.name, metric] = p
     adjusted = holm({f"{i}": p for i, p in enumerate(found.values())})
     return dict(zip(found, adjusted.values(), strict=True))
 
@@ -85,19 +84,22 @@ def arm_mean(column: str, arm: Arm) -> Interval:
     return proportion(values) if _is_share(column, values) else chains_mean(arm.chains(column))
 
 
-def arm_difference(column: str, arm: Arm, reference: Arm) -> Interval:
+def arm_difference(column: str, arm: Arm, reference: Arm) -> Difference:
     """Mean over patients of arm − reference, over patients and seeds."""
     return chains_difference(arm.chains(column), reference.chains(column))
 
 
-def resampled(arms: Sequence[Arm]) -> str:
-    """What the intervals are over, in a sentence: below every table."""
+def interval_note(arms: Sequence[Arm]) -> str:
+    """What the intervals are over, and by which method: below every table."""
     single = [arm.name for arm in arms if len(arm.runs) == 1]
     if len(single) == len(arms):
-        return "Intervals are over patients only: one training each; what another training would give is not in them."
+        return (
+            "Intervals are over patients only: one training each; what another training would give is not in them. "
+            "Those of means are bootstrap intervals, those of differences t intervals."
+        )
     several = (
-        "Intervals are over patients and trainings, both resampled; of few trainings they are still too narrow (where "
-        "trainings alone vary, those of three hold the truth in 75 %)."
+        "Intervals are over patients and trainings, crossed random effects: t with Satterthwaite's degrees of freedom. "
+        "In simulations those of three trainings held the truth in 93 to 99 %, of two in 88 to 99 %."
     )
     return f"{several} Patients only, one training: {', '.join(single)}." if single else several
 

@@ -70,7 +70,7 @@ def difference_rows(study: Study) -> list[Row]:
 def difference_note(study: Study) -> str:
     """What the differences and their labels are, and over which comparisons p is adjusted."""
     told = (
-        "Mean over patients of the paired difference [95 % bootstrap interval]. Better or worse: the interval excludes "
+        "Mean over patients of the paired difference [95 % interval]. Better or worse: the interval excludes "
         f"zero and, where there is a p, it is at most {LEVEL:g}; intervals without p are not adjusted for their number."
     )
     if not study.tests:
@@ -78,9 +78,9 @@ def difference_note(study: Study) -> str:
     names = list(dict.fromkeys(name for name, _ in study.tests))
     titles = list(dict.fromkeys(study.metric(column).title for _, column in study.tests))
     return (
-        f"{told} p: two-sided sign-flip test of each patient's mean over seeds, which it does not resample; adjusted "
-        f"by Holm, from the least p on, over {len(study.tests)} comparisons: {', '.join(titles)} of {', '.join(names)} "
-        f"against {study.reference.name}."
+        f"{told} p: two-sided t test of the interval, which excludes zero where p before adjustment is below 0.05; "
+        f"adjusted by Holm, from the least p on, over {len(study.tests)} comparisons: {', '.join(titles)} of "
+        f"{', '.join(names)} against {study.reference.name}."
     )
 
 

@@ -24,6 +24,7 @@ class TestedRun:
     folder: of the run.
     patients: test/patients.csv, a row for each patient in order of their names.
     summary: test/summary.json; empty where that is missing or damaged.
+    curves: what it finds at every cut-off, a file that may be missing; None where nothing is known of it.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of its name
@@ -31,6 +32,7 @@ class TestedRun:
     folder: Path
     patients: pd.DataFrame
     summary: dict[str, Any]
+    curves: Path | None = None
 
     @cached_property
     def spec(self) -> DataSpec | None:
@@ -91,7 +93,7 @@ def read_run(folder: Path) -> TestedRun:
     if table.index.has_duplicates:
         twice = sorted(set(table.index[table.index.duplicated()]))
         raise ComparisonError(f"{path} has patients twice, such as {twice[:5]}; run ctp-ldm test for {folder} again")
-    return TestedRun(folder, table, _summary(folder / "test" / "summary.json"))
+    return TestedRun(folder, table, _summary(folder / "test" / "summary.json"), folder / "test" / "curves.csv")
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ctp_ldm import __version__
 from ctp_ldm.metrics import calibration_curve
 from ctp_ldm.report import rows, wording
-from ctp_ldm.report.differences import resampled
+from ctp_ldm.report.differences import interval_note
 from ctp_ldm.report.download import case_csv, nifti_links
 from ctp_ldm.report.figures import Figure, agreement, calibration, curves, false_lesion, forest, strata
 from ctp_ldm.report.figures.calibration import Curves
@@ -23,8 +23,8 @@ from ctp_ldm.report.verdict import verdict
 from ctp_ldm.report.viewer import CasePage, Images, NoImages, draw_case, has_images, read_images
 
 ASSETS = ("style.css", "figure.css", "index.js", "volume.js", "case.js")
-MEAN_NOTE = "Mean over patients [95 % interval]: bootstrap, Wilson's for shares of patients."
-METHOD_NOTE = "Seeds are averaged per patient; slices are never resampled."
+MEAN_NOTE = "Mean over patients [95 % interval]; Wilson's for shares of patients."
+METHOD_NOTE = "Seeds are averaged per patient; slices are never counted as patients."
 
 
 def write_report(
@@ -182,7 +182,7 @@ class _Report:
             "mean_note": MEAN_NOTE,
             "difference_note": rows.difference_note(study),
             "cases_note": self._cases_note(ranking, len(shown), cases),
-            "method_note": f"{METHOD_NOTE} {resampled(study.arms)}",
+            "method_note": f"{METHOD_NOTE} {interval_note(study.arms)}",
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         }
 

@@ -40,7 +40,7 @@ def with_interval(estimate: Interval, decimals: int) -> str:
 
 
 def p_value(p: float) -> str:
-    """Not smaller than the test can tell."""
+    """To three decimals, as p-values are written."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -152,6 +152,18 @@ def test_validate_chooses_the_cutoff_that_test_then_uses(patients: Sample, tmp_p
     assert (summary["cutoff"], summary["cutoff chosen"]) == (kept["cutoff"], "validated")
 
 
+def test_validation_within_training_logs_the_area_of_a_model_that_finds_lesions(
+    patients: Sample, tmp_path: Path
+) -> None:
+    running = trainer(tmp_path, callbacks=[evaluation()], max_steps=1, limit_val_batches=1.0)
+    running.fit(segmenter(inputs="source"), datamodule=ToyData(patients))
+    logged = float(running.callback_metrics["val/curve_area"])
+    assert not (tmp_path / "validation").exists(), "a cut-off is chosen by validate alone"
+    expected = run_validation(running.lightning_module, patients, tmp_path, evaluation())
+    assert logged == pytest.approx(float(expected.callback_metrics["val/curve_area"]))
+    assert 0 < logged < 1
+
+
 def test_a_cutoff_chosen_for_another_segmenter_is_refused(patients: Sample, tmp_path: Path) -> None:
     with pytest.raises(CutoffError, match=r"cutoff\.json is missing: run ctp-ldm validate"):
         run_test(autoencoder(), patients, tmp_path, evaluation(Reader(tmp_path / "reader"), cutoff="validated"))

@@ -29,6 +29,18 @@ def result(folder: Path, part: str, seed: int = 0, noise: float = 0.05, **shifts
     return path
 
 
+def curve(folder: Path, part: str, seed: int = 0, false_ml: float = 20.0) -> None:
+    """The curve of a part that finds the share s of each lesion with s · `false_ml` of false lesion."""
+    rows = [
+        f"{case},{cutoff},{(1 - cutoff) * (20 + false_ml)},{(1 - cutoff) * 20},20"
+        for case in PATIENTS
+        for cutoff in (0.25, 0.5, 0.75)
+    ]
+    path = folder / "curves" / f"{part}-seed{seed}.csv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["case,cutoff,found_ml,shared_ml,reference_ml", *rows]))
+
+
 def whole(folder: Path, protocol: Protocol, **ours: dict[str, float]) -> None:
     """Controls of all families, and ours with the given shifts by family."""
     for family in protocol.families:

@@ -47,7 +47,9 @@ def test_primary_arms_have_three_seeds_and_start_from_the_base_of_their_seed(pro
             assert protocol.parts[f"{family}-{arm}"].seeds >= 3
         for seed in range(3):
             assert needs(protocol, f"{family}-ours", seed)["fit"] == [(f"{family}-base", seed)]
-    assert needs(protocol, "ldm-base", 2) == {"fit": [("autoencoder", 0)], "test": [("reader", 0)]}
+    judged = {"validate": [("reader", 0)], "test": [("reader", 0)]}
+    assert needs(protocol, "ldm-base", 2) == {"fit": [("autoencoder", 0)], **judged}
+    assert needs(replace(protocol, cutoff_false_ml=None), "threshold", 0) == {"test": []}
 
 
 def test_ours_and_control_differ_in_their_objective_only(protocol: Protocol) -> None:
@@ -59,6 +61,27 @@ def test_ours_and_control_differ_in_their_objective_only(protocol: Protocol) -> 
 
 def root_dir(part: str) -> str:
     return f"--trainer.default_root_dir=out/runs/{part}-seed1"
+
+
+@pytest.mark.parametrize("part", ["ldm-ours", "ldm-mean-of-16", "direct", "threshold", "reader"])
+def test_each_part_chooses_its_cutoff_by_the_rule_before_it_is_tested(
+    protocol: Protocol, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On all patients that choose checkpoints, with the segmenter and the checkpoint of the test."""
+    lines = commands(replace(protocol, cutoff_false_ml=7.0), "small", PLACE, part, 0)
+    assert list(lines)[-2:] == ["validate", "test"]
+    chosen, used = (printed(lines[step], capsys) for step in ("validate", "test"))
+    assert (chosen["cutoff_false_ml"], chosen["data"]["init_args"]["validation_cases"]) == (7.0, None)
+    assert used["cutoff"] == "validated"
+    for key in ("segmenter", "ckpt_path", "model"):
+        assert chosen[key] == used[key], key
+    assert chosen["trainer"]["default_root_dir"] == used["trainer"]["default_root_dir"]
+
+
+def test_without_the_rule_parts_are_tested_with_the_thresholds_of_their_configs(protocol: Protocol) -> None:
+    lines = commands(replace(protocol, cutoff_false_ml=None), "small", PLACE, "ldm-ours", 0)
+    assert list(lines) == ["fit", "test"]
+    assert not any("cutoff" in word for word in lines["test"])
 
 
 def test_patients_of_development_and_of_the_table_are_others(protocol: Protocol) -> None:
@@ -129,6 +152,7 @@ def test_arms_are_what_they_are_called_in_every_family(
         ("superior: [lesion_dice,", "superior: [dicee,", "primary names the metric dicee: no metric is called"),
         ("superior: [lesion_dice,", "superior: [volume_error_ml,", "no volume error"),
         ("brain_mae_adc: 5.0", "absolute_volume_error_ml: 5.0", "no volume error"),
+        ("cutoff_false_ml: 10.0", "cutoff_false_ml: 0", "cutoff_false_ml is 0.* expected more than 0 mL, or null"),
         ("brain_mae_adc: 5.0", "brain_mae_adc: 0.0", "the margin of brain_mae_adc is 0.0; expected more than 0"),
     ],
 )

@@ -56,10 +56,16 @@ def test_a_study_is_made_resumed_and_tabulated(
     assert all(len(result["patients"]) == 2 for result in results.values())
     assert results["ldm-mean-of-16-seed0"]["summary"]["samples"] == 2
     assert results["ldm-ours-seed0"]["config"]["trainer"]["max_steps"] == 2
-    assert set(results["ldm-ours-seed0"]["seconds"]) == {"fit", "test"}
+    assert set(results["ldm-ours-seed0"]["seconds"]) == {"fit", "validate", "test"}
+    for name, result in results.items():
+        chosen = json.loads((root / "runs" / name / "validation" / "cutoff.json").read_text())
+        assert (result["summary"]["cutoff"], chosen["patients"]) == (chosen["cutoff"], 1)
+    assert {path.stem for path in (root / "curves").iterdir()} == set(results)
     table = (root / "table.md").read_text()
     assert "conditional LDM: image and lesion terms (ours)" in table
+    assert "## Operating curves" in table
     assert (root / "figure.png").is_file()
+    assert (root / "curves.png").is_file()
     before = {path: path.stat().st_mtime_ns for path in (root / "parts").iterdir()}
     (root / "parts" / "ldm-ours-seed0.json").unlink()
     capsys.readouterr()

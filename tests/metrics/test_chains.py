@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from ctp_ldm.metrics import StatisticsError, bootstrap_mean, chains, chains_difference, chains_mean, paired_difference
+from ctp_ldm.metrics import StatisticsError, bootstrap_mean, chains_difference, chains_mean
 
 
-def table(values: object, seeds: str = "123") -> pd.DataFrame:
+def table(values: object, seeds: str = "12345") -> pd.DataFrame:
     array = np.array(values, float)
     return pd.DataFrame(array, index=[f"p{i:03d}" for i in range(len(array))], columns=list(seeds)[: array.shape[1]])
 
@@ -16,51 +17,94 @@ def noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def test_one_chain_is_the_bootstrap_over_patients_to_the_bit() -> None:
-    ours, theirs = table(noise((30, 1))), table(noise((30, 1), 1), "7")
-    assert chains_mean(ours) == bootstrap_mean(ours["1"].tolist())
-    assert chains_difference(ours, theirs) == paired_difference(ours["1"].to_dict(), theirs["7"].to_dict())
+def test_the_mean_of_one_chain_is_the_bootstrap_over_patients_to_the_bit() -> None:
+    values = table(noise((30, 1)))
+    assert chains_mean(values) == bootstrap_mean(values["1"].tolist())
 
 
-def test_patients_without_variation_leave_the_draws_of_chains() -> None:
-    """Of 27 draws of three chains the least and the greatest are each one chain thrice: 3.7 %, more than 2.5 %."""
+def test_the_difference_of_one_chain_each_is_the_paired_t_test() -> None:
+    ours, theirs = noise((30, 1)) + 0.3, noise((30, 1), 1)
+    found, expected = chains_difference(table(ours), table(theirs, "7")), stats.ttest_rel(ours[:, 0], theirs[:, 0])
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert found.p == pytest.approx(expected.pvalue)
+
+
+def test_patients_without_variation_leave_the_t_interval_over_chains() -> None:
     found = chains_mean(table([[1.0, 2.0, 6.0]] * 5))
-    assert (found.mean, found.low, found.high, found.patients) == pytest.approx((3.0, 1.0, 6.0, 5))
+    expected = stats.ttest_1samp([1.0, 2.0, 6.0], 0).confidence_interval()
+    assert (found.mean, found.low, found.high, found.patients) == pytest.approx((3.0, *expected, 5))
 
 
-def test_chains_without_variation_leave_the_bootstrap_over_patients() -> None:
+def test_chains_without_variation_leave_the_t_interval_over_patients() -> None:
     values = noise((40, 1))
-    found, expected = chains_mean(table(values.repeat(3, axis=1))), bootstrap_mean(values[:, 0].tolist())
-    assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high), abs=0.02)
+    found, expected = chains_mean(table(values.repeat(3, axis=1))), stats.ttest_1samp(values[:, 0], 0)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
 
 
-def test_chains_of_the_same_seeds_are_drawn_as_pairs_in_whatever_order() -> None:
+def test_the_variance_and_its_freedom_are_those_of_the_analysis_of_variance() -> None:
+    """Two patients and two chains by hand: MS 4, 1 and 0.25 of patients, chains and residual, 1 degree each."""
+    values = table(5 + np.array([[1.0, 1.0], [-1.0, -1.0]]) + [[0.5, -0.5]] * 2 + np.array([[1, -1], [-1, 1]]) / 4)
+    variance = (4 + 1 - 0.25) / 4
+    freedom = (4 + 1 - 0.25) ** 2 / (4**2 + 1**2 + 0.25**2)
+    found = chains_mean(values)
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(variance))
+    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+
+
+def test_chains_of_the_same_seeds_are_pairs_in_whatever_order() -> None:
     theirs = table([[1.0, 2.0, 6.0]] * 5)
     ours = theirs[["3", "1", "2"]] + 1.0
     paired = chains_difference(ours, theirs)
-    assert (paired.low, paired.high) == pytest.approx((1.0, 1.0))
+    assert (paired.low, paired.high, paired.p) == (1.0, 1.0, 0.0)
     alone = chains_difference(ours.set_axis(list("456"), axis=1), theirs)
+    welch = stats.ttest_ind([2.0, 3.0, 7.0], [1.0, 2.0, 6.0], equal_var=False)
     assert alone.mean == pytest.approx(1.0)
-    assert alone.low < -1.0
-    assert alone.high > 3.0
+    assert (alone.low, alone.high) == pytest.approx(tuple(welch.confidence_interval()))
+    assert alone.p == pytest.approx(welch.pvalue)
+
+
+def test_a_side_with_one_chain_adds_no_variance_of_chains() -> None:
+    found = chains_difference(table([[1.0, 2.0, 6.0]] * 5), table([[0.0]] * 5, "9"))
+    expected = stats.ttest_1samp([1.0, 2.0, 6.0], 0)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert found.p == pytest.approx(expected.pvalue)
 
 
 def test_a_difference_that_rests_on_one_lucky_chain_is_not_certain() -> None:
-    theirs = table(noise((60, 3)))
+    theirs = noise((60, 3))
     ours = theirs + np.array([0.6, 0.0, 0.0]) + 0.05 * noise((60, 3), 1)
-    over_patients = paired_difference(ours.mean(axis=1).to_dict(), theirs.mean(axis=1).to_dict())
-    both = chains_difference(ours, theirs)
-    assert both.mean == pytest.approx(over_patients.mean)
-    assert over_patients.low > 0.15
-    assert both.low < 0.05
+    over_patients = stats.ttest_rel(ours.mean(axis=1), theirs.mean(axis=1))
+    both = chains_difference(table(ours), table(theirs))
+    assert over_patients.confidence_interval().low > 0.15
+    assert both.low < 0
+    assert both.p > 0.05
+
+
+def test_an_interval_excludes_zero_where_p_is_below_one_in_twenty_and_only_there() -> None:
+    excluded = 0
+    for seed in range(60):
+        found = chains_difference(table(noise((20, 3), seed) + 0.25), table(noise((20, 3), seed + 100), "123"))
+        assert (found.low > 0 or found.high < 0) == (found.p < 0.05)
+        excluded += found.p < 0.05
+    assert 5 < excluded < 55
 
 
 def test_undefined_values_are_left_out_chain_by_chain() -> None:
     found = chains_mean(table([[1.0, np.nan, 3.0], [4.0, 4.0, 4.0], [np.nan] * 3]))
     assert (found.mean, found.patients) == (3.0, 2)
-    assert (found.low, found.high) == pytest.approx((1.0, 4.0))
+    assert found.low < 2.0
+    empty = table(np.column_stack([noise((9, 2)), np.full(9, np.nan)]))
+    assert chains_mean(empty) == chains_mean(empty[["1", "2"]]), "a chain in which nothing is defined"
     assert np.isnan(chains_mean(table([[1.0, 2.0, 3.0]])).low), "one patient has no interval"
     assert chains_mean(table([[np.nan] * 3] * 2)).patients == 0
+    assert np.isnan(chains_difference(table([[np.nan]] * 2), table([[1.0]] * 2)).p)
+
+
+def test_few_missing_values_change_little() -> None:
+    values = noise((80, 3)) + np.array([0.0, 0.4, 0.9])
+    holes = np.where(np.random.default_rng(1).random(values.shape) < 0.03, np.nan, values)
+    whole, found = chains_mean(table(values)), chains_mean(table(holes))
+    assert found.high - found.low == pytest.approx(whole.high - whole.low, rel=0.1)
 
 
 def test_other_patients_are_refused() -> None:
@@ -68,19 +112,22 @@ def test_other_patients_are_refused() -> None:
         chains_difference(table([[1.0, 2.0]] * 2), table([[1.0, 2.0]]))
 
 
-def test_two_levels_hold_the_truth_more_often_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A difference of 0 whose chains vary by 0.3, patients by 1, and both together by 1; 40 patients, three chains."""
-    monkeypatch.setattr(chains, "RESAMPLES", 400)
+@pytest.mark.parametrize(
+    ("paired", "of_chains", "skewed"),
+    [(True, 1.0, False), (True, 0.2, True), (True, 0.0, False), (False, 1.0, True), (False, 0.2, False)],
+)
+def test_of_three_chains_nine_in_ten_intervals_hold_the_truth_and_more(
+    paired: bool, of_chains: float, skewed: bool
+) -> None:
+    """A difference of 0 over 40 patients; three standard errors of 300 trials are 4 %."""
     random = np.random.default_rng(0)
-    one = two = 0
-    for _ in range(150):
-        patients, trainings = random.normal(size=(40, 1)), random.normal(0, 0.3, (1, 3))
-        ours = table(patients + trainings + random.normal(size=(40, 3)))
-        found = chains_difference(ours, ours * 0.0)
-        means = ours.mean(axis=1)
-        reach = 1.96 * means.std() / np.sqrt(40)  # what the bootstrap over patients comes to
-        one += abs(means.mean()) <= reach
-        two += found.low <= 0 <= found.high
-    assert one / 150 < 0.86
-    assert two / 150 > 0.88
-    assert two - one >= 10
+
+    def side() -> np.ndarray:
+        return of_chains * random.normal(size=(1, 3)) + random.normal(size=(40, 3))
+
+    held = 0
+    for _ in range(300):
+        patients = random.exponential(size=(40, 1)) - 1 if skewed else random.normal(size=(40, 1))
+        found = chains_difference(table(patients + side()), table(side(), "123" if paired else "789"))
+        held += found.low <= 0 <= found.high
+    assert held / 300 >= 0.9

@@ -15,10 +15,8 @@ from ctp_ldm.metrics import (
     bootstrap_mean,
     holm,
     no_worse,
-    paired_difference,
     proportion,
     seed_deviation,
-    sign_flip_test,
 )
 
 
@@ -89,71 +87,6 @@ def test_a_share_of_nobody_and_of_numbers() -> None:
     assert math.isnan(proportion([]).mean)
     with pytest.raises(StatisticsError, match=r"found \[0.5\]"):
         proportion([0.5, 1.0])
-
-
-# --------------------------------------------------------------------------------------------------------------- pairs
-
-OURS = {"a": 1.0, "b": 4.0, "c": 2.0, "d": math.nan}
-THEIRS = {"d": 3.0, "c": 1.0, "b": 1.0, "a": 2.0}
-
-
-def test_a_paired_difference_is_the_mean_of_differences() -> None:
-    assert paired_difference(OURS, THEIRS) == bootstrap_mean([-1.0, 3.0, 1.0])
-
-
-def test_pairing_narrows_the_interval() -> None:
-    generator = np.random.default_rng(0)
-    theirs = {str(i): v for i, v in enumerate(generator.normal(0, 10, 50))}
-    ours = {case: v + generator.normal(1, 0.5) for case, v in theirs.items()}
-    paired = paired_difference(ours, theirs)
-    assert paired.high - paired.low < 0.4
-    assert paired.low > 0
-
-
-@pytest.mark.parametrize("compare", [paired_difference, sign_flip_test])
-def test_different_patients_are_refused_by_name(compare: Any) -> None:
-    with pytest.raises(StatisticsError, match=r"different patients: \['d', 'e'\]"):
-        compare(OURS, {"a": 1.0, "b": 2.0, "c": 3.0, "e": 4.0})
-
-
-def test_the_sign_flip_test_by_hand() -> None:
-    """Differences 1, 2, 3: of 8 sign patterns one has the sum 6 and one −6."""
-    ours = {"a": 1.0, "b": 2.0, "c": 3.0}
-    assert sign_flip_test(ours, dict.fromkeys(ours, 0.0)) == pytest.approx(2 / 8)
-    assert sign_flip_test({**ours, "a": -1.0}, dict.fromkeys(ours, 0.0)) == pytest.approx(4 / 8)
-
-
-def test_few_patients_are_tested_exactly() -> None:
-    """As the brute force over all 2¹⁰ patterns has it, whatever the seed."""
-    values = np.random.default_rng(0).normal(0.5, 1, 10)
-    signs = np.array(np.meshgrid(*[[-1, 1]] * 10)).reshape(10, -1)
-    means = values @ signs / 10
-    expected = 2 * min((means >= values.mean() - 1e-12).mean(), (means <= values.mean() + 1e-12).mean())
-    ours = {str(i): float(v) for i, v in enumerate(values)}
-    zeros = dict.fromkeys(ours, 0.0)
-    assert sign_flip_test(ours, zeros) == sign_flip_test(ours, zeros, seed=1) == pytest.approx(expected)
-
-
-def test_many_patients_are_tested_by_resampling() -> None:
-    values = np.random.default_rng(0).normal(0.3, 1, 60)
-    ours = {str(i): float(v) for i, v in enumerate(values)}
-    p = sign_flip_test(ours, dict.fromkeys(ours, 0.0))
-    assert p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.01)
-    assert p == sign_flip_test(ours, dict.fromkeys(ours, 0.0))
-
-
-def test_no_difference_is_not_significant() -> None:
-    assert sign_flip_test(THEIRS, THEIRS) == 1
-    assert math.isnan(sign_flip_test({"a": math.nan}, {"a": 1.0}))
-
-
-def test_the_sign_flip_test_rejects_5_percent_of_true_hypotheses() -> None:
-    generator = np.random.default_rng(0)
-    p_values = []
-    for _ in range(300):
-        ours = {str(i): v for i, v in enumerate(generator.normal(size=10))}
-        p_values.append(sign_flip_test(ours, dict.fromkeys(ours, 0.0)))
-    assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.03)
 
 
 # ---------------------------------------------------------------------------------------------------------------- Holm

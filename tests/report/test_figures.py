@@ -148,7 +148,8 @@ def test_calibration_draws_each_patient_and_their_mean(tmp_path: Path) -> None:
     (plot,) = drawn(calibration(study(tmp_path, TABLE), {"run0": curves})).plots
     lines = [e.attrib["class"] for e in ET.fromstring(plot.standalone()).iter("{http://www.w3.org/2000/svg}polyline")]
     assert lines == ["thread arm-0", "thread arm-0", "path thick arm-0"]
-    assert "run0: deviation 0.15, error 0.2 " in " ".join(texts(plot))
+    assert "run0: deviation 0.15, error 0.2 [0.2, 0.2]" in " ".join(texts(plot))
+    assert "run0: deviation 0.35, error 0.5 [0.4, 0.6]" in " ".join(texts(plot)), "over patients"
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:

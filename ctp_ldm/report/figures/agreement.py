@@ -24,8 +24,9 @@ def agreement(study: Study) -> Figure | None:
     means = [v for a in arms for v in _pairs(a).mean(axis=1)]
     x, y = volume(means), linear([0, *differences, *ends])
     caption = (
-        "Each dot is a patient. Lines: mean difference (bias) and limits of agreement, bias ± 1.96 standard "
-        "deviations; shaded: their 95 % intervals. Horizontal distances are those of square roots."
+        "Each dot is a patient, of several trainings the patient's mean. Lines: mean difference (bias) and limits of "
+        "agreement, bias ± 1.96 standard deviations; shaded: their 95 % intervals, over patients alone. Horizontal "
+        "distances are those of square roots."
     )
     plots = [_panel(study, arm, x, y) for arm in arms]
     return Figure("agreement", "Agreement of lesion volumes", caption, plots, legend=False, downstream=True)

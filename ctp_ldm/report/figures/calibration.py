@@ -1,7 +1,11 @@
 """Whether the spread of several samples tells the error."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from ctp_ldm.metrics import bootstrap_mean
 from ctp_ldm.report.figures.plot import Figure, Plot
 from ctp_ldm.report.figures.scale import linear
 from ctp_ldm.report.study import Study
@@ -19,8 +23,9 @@ def calibration(study: Study, curves: Mapping[str, Sequence[Curves]]) -> Figure 
     plots = [plot for target in study.targets if (plot := _panel(study, target, curves))]
     caption = (
         "Brain voxels of each patient in ten equal shares, from certain to uncertain: root mean square error against "
-        "root mean square deviation of the samples (thin: patients; thick: their mean). On the diagonal the deviation "
-        f"is the error to expect. Patients: {max((len(c) for c in curves.values()), default=0)}, those with a viewer."
+        "root mean square deviation of the samples (thin: patients; thick: their mean; bars: 95 % bootstrap intervals "
+        "of its error over patients). On the diagonal the deviation is the error to expect. Patients: "
+        f"{max((len(c) for c in curves.values()), default=0)}, those with a viewer; of several trainings one."
     )
     return Figure("calibration", "Calibration of uncertainty", caption, plots) if plots else None
 
@@ -41,11 +46,13 @@ def _panel(study: Study, target: str, curves: Mapping[str, Sequence[Curves]]) ->
         longest = max((len(curve) for curve in every), default=0)
         whole = [curve for curve in every if len(curve) == longest]
         if whole:
-            mean = [
-                (sum(curve[i][0] for curve in whole) / len(whole), sum(curve[i][1] for curve in whole) / len(whole))
-                for i in range(longest)
-            ]
-            plot.path(mean, "path thick", number)
-            for x, y in mean:
-                plot.point(x, y, number, f"{arm.name}: deviation {x:.3g}, error {y:.3g} {unit}")
+            deviations, errors = np.array(whole).T  # (shares, patients) each
+            means = [(float(d.mean()), bootstrap_mean(e.tolist())) for d, e in zip(deviations, errors, strict=True)]
+            plot.path([(x, error.mean) for x, error in means], "path thick", number)
+            for x, error in means:
+                told = f"{error.mean:.3g}"
+                if math.isfinite(error.low):
+                    plot.line((x, x), (error.low, error.high), "whisker", number)
+                    told += f" [{error.low:.3g}, {error.high:.3g}]"
+                plot.point(x, error.mean, number, f"{arm.name}: deviation {x:.3g}, error {told} {unit}")
     return plot

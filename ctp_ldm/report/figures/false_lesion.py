@@ -26,8 +26,9 @@ def false_lesion(study: Study) -> Figure | None:
         return None
     y = volume(v for a in study.arms for c in present if c in a.patients for v in a.patients[c])
     caption = (
-        "Each dot is a patient; the bar is the mean with its 95 % bootstrap interval. Mirror region and penumbra may "
-        "overlap with the other parts. Vertical distances are those of square roots."
+        "Each dot is a patient, of several trainings the patient's mean; the bar is the mean with its 95 % bootstrap "
+        "interval over patients alone. Mirror region and penumbra may overlap with the other parts. Vertical distances "
+        "are those of square roots."
     )
     plots = []
     for number, arm in enumerate(study.arms):

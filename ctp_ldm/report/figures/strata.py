@@ -19,7 +19,8 @@ def strata(study: Study) -> Figure | None:
     plots = [plot for column in columns if (plot := _panel(study, column))]
     caption = (
         "Means over the patients of a stratum with their 95 % intervals: Wilson's for detection (at least 20 % of the "
-        "lesion's volume is found), bootstrap for the others; n patients. Seeds are averaged, patients alone resampled."
+        "lesion's volume is found), bootstrap for the others; n patients. Of several trainings "
+        "each patient's mean goes in; the intervals are over patients alone."
     )
     if not plots:
         return None
