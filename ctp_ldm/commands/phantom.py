@@ -21,8 +21,8 @@ def phantom(
 
     Args:
         out: folder, made when missing; an interrupted run goes on.
-        preset: demo (160 patients, those of `ctp-ldm demo`), standard (300 to train, 50 to validate, 150 to test), outcome (the same, with MRI
-            days after treatment) or stress (100 patients, every rare thing often).
+        preset: demo (160 patients, those of `ctp-ldm demo`), standard (300 to train, 50 to validate, 150 to test),
+            outcome (the same, with MRI days after treatment) or stress (100 patients, every rare thing often).
         cases: number of patients, where it is another.
         parts: how many of them train, validate and test, where it is other shares; their sum unless --cases is given.
         seed: the same seed gives the same voxels, where it is another than the preset's.
