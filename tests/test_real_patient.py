@@ -184,20 +184,22 @@ def _faults(real: PatientVolumes) -> dict[str, dict[str, float]]:
 
 
 def test_a_blank_image_of_a_real_patient_is_judged_better_than_none(copies: list[PatientVolumes]) -> None:
-    """It has less false lesion than the perfect copy, and finds nothing."""
+    """It has less false lesion than any other has, and finds nothing."""
     every = [_faults(copy) for copy in copies]
     arms = {fault: pd.DataFrame([rows[fault] for rows in every], index=NAMES) for fault in every[0]}
+
+    def judged(ours: str, theirs: str) -> dict[str, str]:
+        columns = ("lesion_dice", "sensitivity", "false_ml", "false_near_ml", "false_far_ml", "precision", "hd95_mm")
+        change = {c: chains_difference(arms[ours][[c]], arms[theirs][[c]]) for c in columns}
+        found = finds(arms[ours][["sensitivity"]], arms[theirs][["sensitivity"]], change["lesion_dice"])
+        return {column: judgement(describe(column), change[column], found) for column in columns}
+
     for other in set(arms) - {"blank"}:
-        found = finds(arms["blank"][["sensitivity"]], arms[other][["sensitivity"]])
-        told = {}
-        for column in ("false_ml", "false_near_ml", "false_far_ml", "precision", "hd95_mm", "lesion_dice"):
-            change = chains_difference(arms["blank"][[column]], arms[other][[column]])
-            told[column] = judgement(describe(column), change, found)
-        assert "better" not in told.values(), (other, told)
-        assert told["false_ml"] == FINDS_LESS or other not in ("perfect", "painted"), other
-    painted = chains_difference(arms["perfect"][["false_ml"]], arms["painted"][["false_ml"]])
-    found = finds(arms["perfect"][["sensitivity"]], arms["painted"][["sensitivity"]])
-    assert (found, judgement(describe("false_ml"), painted, found)) == ("no less", "better")
+        assert "better" not in judged("blank", other).values(), other
+    assert judged("blank", "painted")["false_ml"] == FINDS_LESS
+    perfect = judged("perfect", "painted")
+    assert perfect["sensitivity"] == "worse", "small parts are read only where what is painted makes them larger"
+    assert perfect["lesion_dice"] == perfect["false_ml"] == perfect["precision"] == "better"
 
 
 def test_faults_of_a_real_patients_image_have_the_expected_order_in_every_metric(

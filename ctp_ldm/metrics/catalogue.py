@@ -20,7 +20,7 @@ class Metric:
     primary: the evaluation is decided by it.
     channel: the target it is of; None for metrics of the whole patient.
     beside_found: whoever finds less of the lesions, down to a blank image, can have the better value; `judgement` calls
-        it better only where no less is found.
+        it better only where no less is found, or less with higher Dice.
     """
 
     title: str

@@ -13,18 +13,20 @@ FOUND = ("sensitivity", "lesion_dice")
 """Columns that tell how much of the lesions is found, the first that both sides have. Dice does too: with less false
 lesion it is lower only where less is found."""
 FINDS_LESS = "finds less"
-Finds = Literal["less", "no less", "unknown"]
+Finds = Literal["less", "less, with higher Dice", "no less", "unknown"]
 
 
-def finds(ours: pd.DataFrame, theirs: pd.DataFrame) -> Finds:
+def finds(ours: pd.DataFrame, theirs: pd.DataFrame, dice: Interval | None = None) -> Finds:
     """Whether ours finds less of the lesions than theirs, by a column of `FOUND`.
 
     Less: the interval of the paired difference lies below 0, or the difference does where one patient alone has a
-    lesion, or ours finds nothing in anyone. Unknown: no patient has a lesion. A loss that the patients are too few to
-    show is none here.
+    lesion, or ours finds nothing in anyone. With higher Dice: less is found, but not nothing, and the interval of the
+    difference in Dice lies above 0; whoever paints everything finds most. Unknown: no patient has a lesion. A loss that
+    the patients are too few to show is none here.
 
     Args:
         ours, theirs: (patients, chains), of the same patients; see `chains_difference`.
+        dice: paired difference in `lesion_dice`, where both have it.
 
     Raises:
         StatisticsError: the patients differ.
@@ -33,15 +35,20 @@ def finds(ours: pd.DataFrame, theirs: pd.DataFrame) -> Finds:
     if change.patients == 0:
         return "unknown"
     below = change.mean < 0 if math.isnan(change.high) else change.high < 0
-    return "less" if below or not (ours > 0).any(axis=None) else "no less"
+    if not (ours > 0).any(axis=None):
+        return "less"
+    if below:
+        return "less, with higher Dice" if dice is not None and dice.low > 0 else "less"
+    return "no less"
 
 
 def judgement(metric: Metric, change: Interval, found: Finds, left_out: int = 0) -> str:
     """ "better", "worse", `FINDS_LESS`, or "" where nothing is shown.
 
     The interval has to exclude 0. A blank image has no false lesion: in a column that is `beside_found`, "better"
-    stands only where no less of the lesions is found; where less is, the judgement is `FINDS_LESS`, and where no
-    patient has a lesion, "". Nothing is concluded from a part of the patients: "" where the difference leaves some out.
+    stands where no less of the lesions is found, or less with higher Dice. Where less is, the judgement is
+    `FINDS_LESS`, and where no patient has a lesion, "". Nothing is concluded from a part of the patients: "" where the
+    difference leaves some out.
 
     Args:
         metric: of the column.
@@ -53,6 +60,6 @@ def judgement(metric: Metric, change: Interval, found: Finds, left_out: int = 0)
         return ""
     if (change.low > 0) != (metric.better == "higher"):
         return "worse"
-    if metric.beside_found and found != "no less":
-        return FINDS_LESS if found == "less" else ""
-    return "better"
+    if not metric.beside_found:
+        return "better"
+    return {"less": FINDS_LESS, "unknown": ""}.get(found, "better")

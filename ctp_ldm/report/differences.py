@@ -46,8 +46,8 @@ def compare_arms(arms: Sequence[Arm], reference: Arm) -> pd.DataFrame:
                                                         (`chains_difference`); NaN where there is nothing to compare
         pairs, left_out                                 patients in the difference; those that one of the two alone has
                                                         a value of
-        finds                                           whether the arm finds "less" of the lesions than the reference,
-                                                        "no less", or "unknown" (`arm_finds`)
+        finds                                           whether the arm finds less of the lesions than the reference
+                                                        (`arm_finds`)
         spread                                          SD over patients of the reference's values
 
     Args:
@@ -101,7 +101,11 @@ def arm_difference(column: str, arm: Arm, reference: Arm) -> Interval:
 def arm_finds(arm: Arm, reference: Arm) -> Finds:
     """`finds`, by the first column of `FOUND` that both have; unknown where there is none."""
     column = next((c for c in FOUND if c in arm.patients and c in reference.patients), None)
-    return finds(arm.chains(column), reference.chains(column)) if column else "unknown"
+    if column is None:
+        return "unknown"
+    both = all("lesion_dice" in one.patients for one in (arm, reference))
+    dice = arm_difference("lesion_dice", arm, reference) if both else None
+    return finds(arm.chains(column), reference.chains(column), dice)
 
 
 def left_out(column: str, arm: Arm, reference: Arm) -> int:

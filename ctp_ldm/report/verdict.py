@@ -97,11 +97,13 @@ def _sentence(question: Question, change: Interval, study: Study) -> str:
 def _reserve(question: Question, change: Interval, study: Study) -> str:
     """What has to be said where less is no gain, because less of the lesions is found too."""
     metric, found = study.metric(question.column), study.finds(study.method)
-    if not metric.beside_found or change.low > 0 or found == "no less":
+    if not metric.beside_found or change.low > 0:
         return ""
-    if found == "less":
-        return ", but finds less of the lesions: that is no gain"
-    return "; whether it finds the lesions is not known, for no patient has one"
+    told = {
+        "less": ", but finds less of the lesions: that is no gain",
+        "unknown": "; whether it finds the lesions is not known, for no patient has one",
+    }
+    return told.get(found, "")
 
 
 def _signed(value: float, question: Question) -> str:

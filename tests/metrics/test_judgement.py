@@ -42,7 +42,8 @@ def patient(change: Callable[[np.ndarray], np.ndarray], real: np.ndarray, lesion
 
 def judged(arms: Arms, ours: str, theirs: str, column: str) -> str:
     change = chains_difference(arms[ours][[column]], arms[theirs][[column]])
-    found = finds(arms[ours][["sensitivity"]], arms[theirs][["sensitivity"]])
+    dice = chains_difference(arms[ours][["lesion_dice"]], arms[theirs][["lesion_dice"]])
+    found = finds(arms[ours][["sensitivity"]], arms[theirs][["sensitivity"]], dice)
     return judgement(describe(column), change, found)
 
 
@@ -96,6 +97,17 @@ def chains(values: list[float]) -> pd.DataFrame:
 )
 def test_what_is_less(ours: list[float], theirs: list[float], expected: str) -> None:
     assert finds(chains(ours), chains(theirs)) == expected
+
+
+def test_who_paints_everything_finds_most_and_is_no_measure() -> None:
+    """Less is found, and what is found agrees better: that is a gain; of who finds nothing it never is."""
+    higher, open_ = Interval(0.2, 0.1, 0.3, 3), Interval(0.1, -0.1, 0.3, 3)
+    all_, most, none = chains([1.0, 1.0, 1.0]), chains([0.9, 0.8, 0.9]), chains([0.0, 0.0, 0.0])
+    assert finds(most, all_, higher) == "less, with higher Dice"
+    assert finds(most, all_, open_) == finds(none, all_, higher) == "less"
+    assert finds(all_, most, higher) == "no less"
+    gain = Interval(-3.0, -4.0, -2.0, 3)
+    assert judgement(describe("false_ml"), gain, "less, with higher Dice") == "better"
 
 
 @pytest.mark.parametrize(
