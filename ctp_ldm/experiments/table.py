@@ -93,7 +93,7 @@ def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
                     for f in protocol.families if any(c.family == f for c in comparisons)),
         "## Who is better than ours",
         "By 95 % intervals that exclude 0; they are not adjusted for their number. Less false lesion counts only where "
-        "no less of the lesions is found.",
+        "no less of the lesions is found, or less with higher Dice.",
         "\n".join(_better(protocol, arms)),
         "## All arms",
         _all(protocol, arms),
