@@ -82,8 +82,9 @@ class StageCLI(LightningCLI):
             "--cutoff",
             type=float | Literal["validated"] | None,
             default=None,
-            help="Score above which test takes a voxel for lesion: a number, `validated` for what validate has kept in "
-            "the run folder, null for the segmenter's own threshold.",
+            help="Score above which a voxel is lesion, in test and in the masks that predict writes of a model that "
+            "finds lesions: a number, `validated` for what validate has kept in the run folder, null for the "
+            "segmenter's own threshold. predict writes synthetic images without it.",
         )
         parser.add_argument(
             "--cutoff_false_ml",
@@ -180,6 +181,9 @@ class StageCLI(LightningCLI):
 
     def before_test(self) -> None:
         self._load_segmenter()
+        self.evaluation.cutoff = self._get(self.config, "cutoff")
+
+    def before_predict(self) -> None:
         self.evaluation.cutoff = self._get(self.config, "cutoff")
 
     def before_validate(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from metrics.brains import goodness, judged, order
@@ -16,7 +17,7 @@ from scipy import ndimage
 from skimage.morphology import remove_small_objects
 
 from ctp_ldm.data import SliceStore
-from ctp_ldm.metrics import PatientVolumes, evaluate_patient
+from ctp_ldm.metrics import FINDS_LESS, PatientVolumes, chains_difference, describe, evaluate_patient, finds, judgement
 
 GRID = ["--data.spacing=4", "--data.size=[48,56]"]
 NAMES = ("sub-a", "sub-b", "sub-c")
@@ -132,8 +133,8 @@ def _fit_and_predict(command: Command, tree: Path, folder: Path) -> None:
 
 
 @pytest.fixture
-def real(tree: Path, command: Command) -> PatientVolumes:
-    """The real patient's DWI and ADC on a grid of 2 mm, as if they were synthetic; a rule reads the lesion."""
+def copies(tree: Path, command: Command) -> list[PatientVolumes]:
+    """The real patient's DWI and ADC, with each noise, on a grid of 2 mm, as if they were synthetic."""
     command(
         "prepare",
         tree,
@@ -143,16 +144,21 @@ def real(tree: Path, command: Command) -> PatientVolumes:
         "--data.slice_thickness=null",
         "--workers=1",
     )
-    store = SliceStore(Path("store"))
-    target, brain, lesion = (np.array(store.array("sub-a", kind)) for kind in ("target", "brain", "lesion"))
+    return [_volumes(SliceStore(Path("store")), name) for name in NAMES]
+
+
+def _volumes(store: SliceStore, name: str) -> PatientVolumes:
+    target, brain, lesion = (np.array(store.array(name, kind)) for kind in ("target", "brain", "lesion"))
     image = store.spec.decode_target(torch.from_numpy(target)).numpy() * brain[:, None]
-    thickness = store.records["sub-a"].geometry.slice_distance
+    thickness = store.records[name].geometry.slice_distance
     return PatientVolumes(
-        "sub-a", (thickness, 2.0, 2.0), ("dwi", "adc"), ("", ""), image, image, brain > 0, lesion=(lesion * brain) > 0
+        name, (thickness, 2.0, 2.0), ("dwi", "adc"), ("", ""), image, image, brain > 0, lesion=(lesion * brain) > 0
     )
 
 
 def _evaluated(real: PatientVolumes, image: np.ndarray) -> dict[str, float]:
+    """By a rule that reads the lesion."""
+
     def read(values: np.ndarray) -> np.ndarray:
         restricted = (values[:, 0] > 1.5) & (values[:, 1] < 650) & real.brain
         return np.asarray(remove_small_objects(restricted, max_size=20))
@@ -161,18 +167,13 @@ def _evaluated(real: PatientVolumes, image: np.ndarray) -> dict[str, float]:
     return evaluate_patient(copy, (4.0, 3000.0))
 
 
-def test_faults_of_a_real_patients_image_have_the_expected_order_in_every_metric(real: PatientVolumes) -> None:
-    """Perfect against itself; blurred, shifted and erased worse; painted loses where it matters, and blank never wins.
-
-    The rule reads the real image with faults of its own, so that false lesion of the perfect copy is not 0: what finds
-    nothing has less of it, and is caught by what it misses.
-    """
+def _faults(real: PatientVolumes) -> dict[str, dict[str, float]]:
     lesion, image = real.lesion, real.real
     assert lesion is not None
     inside = np.array([np.median(image[:, i][lesion]) for i in range(2)], dtype=np.float32)[None, :, None, None]
     more = ndimage.binary_dilation(lesion, iterations=5) & real.brain & ~lesion
     median = np.median(image.transpose(0, 2, 3, 1)[real.brain], axis=0)[None, :, None, None]
-    rows = {
+    return {
         "perfect": _evaluated(real, image),
         "blurred": _evaluated(real, ndimage.gaussian_filter(image, (0, 0, 1.5, 1.5))),
         "shifted": _evaluated(real, np.roll(image, 4, axis=3)),
@@ -180,6 +181,36 @@ def test_faults_of_a_real_patients_image_have_the_expected_order_in_every_metric
         "painted": _evaluated(real, np.where(more[:, None], inside, image)),
         "blank": _evaluated(real, np.broadcast_to(median, image.shape)),
     }
+
+
+def test_a_blank_image_of_a_real_patient_is_judged_better_than_none(copies: list[PatientVolumes]) -> None:
+    """It has less false lesion than any other has, and finds nothing."""
+    every = [_faults(copy) for copy in copies]
+    arms = {fault: pd.DataFrame([rows[fault] for rows in every], index=NAMES) for fault in every[0]}
+
+    def judged(ours: str, theirs: str) -> dict[str, str]:
+        columns = ("lesion_dice", "sensitivity", "false_ml", "false_near_ml", "false_far_ml", "precision", "hd95_mm")
+        change = {c: chains_difference(arms[ours][[c]], arms[theirs][[c]]) for c in columns}
+        found = finds(arms[ours][["sensitivity"]], arms[theirs][["sensitivity"]], change["lesion_dice"])
+        return {column: judgement(describe(column), change[column], found) for column in columns}
+
+    for other in set(arms) - {"blank"}:
+        assert "better" not in judged("blank", other).values(), other
+    assert judged("blank", "painted")["false_ml"] == FINDS_LESS
+    perfect = judged("perfect", "painted")
+    assert perfect["sensitivity"] == "worse", "small parts are read only where what is painted makes them larger"
+    assert perfect["lesion_dice"] == perfect["false_ml"] == perfect["precision"] == "better"
+
+
+def test_faults_of_a_real_patients_image_have_the_expected_order_in_every_metric(
+    copies: list[PatientVolumes],
+) -> None:
+    """Perfect against itself; blurred, shifted and erased worse; painted loses where it matters, and blank never wins.
+
+    The rule reads the real image with faults of its own, so that false lesion of the perfect copy is not 0: what finds
+    nothing has less of it, and is caught by what it misses.
+    """
+    rows = _faults(copies[0])
     _require_blank_never_wins(rows)
     assert set(order(rows, "ap_dwi").split(" > ")[-2:]) == {"blank", "erased"}
     assert order(rows, "tissue_mae_dwi").startswith("perfect = erased > ")
@@ -212,6 +243,7 @@ def _require_blank_never_wins(rows: dict[str, dict[str, float]]) -> None:
         one, other = goodness(column, blank[column]), goodness(column, perfect[column])
         assert math.isnan(one) or one <= other + 1e-9 or column.startswith("false_"), column
     assert blank["lesion_dice"] == blank["sensitivity"] == blank["detected"] == blank["found_ml"] == 0
-    assert math.isnan(blank["precision"])
+    assert blank["precision"] == 0
+    assert blank["hd95_mm"] == max(row["hd95_mm"] for row in rows.values()) > 100
     assert blank["cnr_dwi"] == blank["cnr_adc"] == 0
     assert blank["ap_dwi"] == blank["ap_adc"] < 0.05 < perfect["ap_dwi"]

@@ -36,7 +36,7 @@ Rows = dict[str, dict[str, float]]
 
 
 class EvaluationError(ValueError):
-    """A test that would be worth nothing: the segmenter knows the patients already."""
+    """An evaluation that would be worth nothing: the segmenter knows the patients already."""
 
 
 class Reader(Protocol):
@@ -61,8 +61,8 @@ class Evaluation(L.Callback):
 
     Attributes:
         reader: of synthetic images.
-        cutoff: in test, above which a score is lesion: a number, what `validate` has kept, or None for the segmenter's
-            own.
+        cutoff: in test, and where a segmenter predicts, above which a score is lesion: a number, what `validate` has
+            kept, or None for the segmenter's own.
         cutoff_false_ml: mean false lesion volume that `validate` chooses a cut-off for.
     """
 
@@ -80,18 +80,29 @@ class Evaluation(L.Callback):
         self._curves: dict[str, CurveRow] = {}
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        cases = trainer.datamodule.parts["test"] if hasattr(trainer.datamodule, "parts") else []  # type: ignore[attr-defined]
-        known = self.reader.seen(cases) if self.reader is not None else []
-        if known:
-            assert self.reader is not None
-            raise EvaluationError(
-                f"the segmenter {self.reader.path} was trained on test patients, such as {known[:3]}; what it finds on "
-                "them says nothing: train it with the same data.split"
-            )
-        seen = pl_module.seen(cases)  # type: ignore[operator]
-        if seen:
-            rank_zero_warn(f"the model or its base was trained on test patients, such as {seen[:3]}: this is no test")
+        self._require_unseen(trainer, pl_module, "test", "this is no test")
         self._set_cutoff(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._require_unseen(
+            trainer, pl_module, "val", "neither its figures nor a cut-off chosen on them hold for others"
+        )
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if hasattr(pl_module, "found"):  # images have no cut-off
+            self._set_cutoff(trainer, pl_module)
+
+    def _require_unseen(self, trainer: L.Trainer, pl_module: L.LightningModule, part: str, so: str) -> None:
+        """That neither reader nor model was trained on the patients of a part; of a model it is told only."""
+        cases = getattr(trainer.datamodule, "parts", {}).get(part, ())  # type: ignore[attr-defined]
+        name = {"val": "validation"}.get(part, part)
+        if self.reader is not None and (known := self.reader.seen(cases)):
+            raise EvaluationError(
+                f"the segmenter {self.reader.path} was trained on {name} patients, such as {known[:3]}; what it finds "
+                "on them says nothing: train it with the same data.split"
+            )
+        if seen := pl_module.seen(cases):  # type: ignore[operator]
+            rank_zero_warn(f"the model or its base was trained on {name} patients, such as {seen[:3]}: {so}")
 
     def _set_cutoff(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Where it is set, for all that asks the finder what it finds: metrics, curves and pictures."""
@@ -216,8 +227,7 @@ class Evaluation(L.Callback):
     ) -> None:
         folder = Path(trainer.default_root_dir) / "test"
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
-        # Names stand as they are: this file is read by programs, and a spreadsheet's guard would be another name. The
-        # report's cases.csv is the one to open in a spreadsheet.
+        # Names stand as they are: this file is read by programs. None begins a formula (`data.find_cases` refuses it).
         write_text(folder / "patients.csv", table.to_csv(float_format="%.6g"))
         if curves:
             write_text(folder / "curves.csv", curve_table(curves).to_csv(index=False, float_format="%.6g"))

@@ -1,6 +1,7 @@
 """Predictions as whole NIfTI volumes in the geometry of the input."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from ctp_ldm.sample import Sample, Synthesis
 from ctp_ldm.writing import whole_file
 
 NOTICE = "synthetic, for research use"
+MASK = "found_lesion"
 
 
 class NIfTIWriter(BasePredictionWriter):
     """Writes `predictions/<case>/<case>_desc-synthetic_<target>.nii.gz` and a JSON sidecar under the run folder.
 
-    Of a model that draws several samples, their mean, and `…_desc-deviation_<target>.nii.gz` beside it.
+    Of a model that draws several samples, their mean, and `…_desc-deviation_<target>.nii.gz` beside it. Of one that
+    finds lesions, their probability, and as `…_desc-found_lesion.nii.gz` where that is above the cut-off: 1 in voxels
+    of which half or more is found, else 0. The sidecar says the cut-off.
 
     A case is written when all its slices have come; outside the brain it is 0. The volume has the shape of the input's
     files, both their forms (qform and sform) with their codes and unit of length, and each target's unit. Where slabs
@@ -36,6 +40,7 @@ class NIfTIWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self._slices: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
         self._provenance: dict[str, Any] = {}
+        self._cutoff = math.nan
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
@@ -69,6 +74,10 @@ class NIfTIWriter(BasePredictionWriter):
             names += [f"deviation_{channel.name}" for channel in channels]  # type: ignore[union-attr]
             images = torch.cat([images, prediction["deviation"]], dim=1)
         units = [channel.scaling.unit for channel in channels] * (len(names) // len(channels))  # type: ignore[union-attr, arg-type]
+        if hasattr(pl_module, "found"):
+            self._cutoff = float(pl_module.threshold)  # type: ignore[arg-type]
+            names, units = [*names, MASK], [*units, "1 where lesion is found, else 0"]
+            images = torch.cat([images, pl_module.found(prediction).to(images)], dim=1)  # type: ignore[operator]
         files = dict(zip(names, units, strict=True))
         arrays = images.float().cpu().numpy()
         brains = (batch["brain"][:, 0] > 0.5).cpu().numpy()
@@ -111,7 +120,9 @@ class NIfTIWriter(BasePredictionWriter):
             for index, (image, _) in slices.items():
                 stack[index] = image[i]
             # A header of its own: the input's free text (descrip, aux_file, db_name, extensions) may name the patient.
-            volume = nib.Nifti1Image(geometry.from_grid(stack, brain), np.asarray(geometry.affine))
+            values = geometry.from_grid(stack, brain)
+            values = (values >= 0.5).astype(np.uint8) if name == MASK else values
+            volume = nib.Nifti1Image(values, np.asarray(geometry.affine))
             volume.header.set_xyzt_units("mm")
             if geometry.forms is not None:
                 geometry.forms.apply(volume)
@@ -122,7 +133,8 @@ class NIfTIWriter(BasePredictionWriter):
                 sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
                 channel = name.partition("_")[2]
                 said = {"Case": case, "Channel": channel, "Units": unit, **_thickness(geometry)}
-                _write_json(sidecar, {**self._provenance, **said})
+                cutoff = {"Cutoff": self._cutoff} if name == MASK else {}
+                _write_json(sidecar, {**self._provenance, **said, **cutoff})
 
 
 def _thickness(geometry: Geometry) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def read_cutoff(run: Path, segmenter: Path | None, checkpoint: str | Path | None
         CutoffError: it is missing, damaged, or was chosen for another segmenter or checkpoint.
     """
     path = _path(run)
-    again = "run ctp-ldm validate with the arguments of this test"
+    again = "run ctp-ldm validate with these arguments"
     if not path.is_file():
         raise CutoffError(f"cutoff is {VALIDATED}, and {path} is missing: {again} first")
     try:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from ctp_ldm.experiments.ablations import Ablation
 from ctp_ldm.experiments.protocol import Protocol
-from ctp_ldm.metrics import Difference, Interval, Metric, describe, holm, no_worse
+from ctp_ldm.metrics import Difference, Metric, describe, holm, judgement, no_worse
 from ctp_ldm.report.arms import Arm, require_comparable
-from ctp_ldm.report.differences import CEILING, LEVEL, arm_difference, arm_mean, interval_note
+from ctp_ldm.report.differences import CEILING, LEVEL, arm_difference, arm_finds, arm_mean, interval_note, left_out
 from ctp_ldm.report.wording import NONE, p_value, value, with_interval
 
 REALISM = "Fréchet distance, the reader's features ↓"
@@ -25,8 +25,8 @@ class Comparison:
     difference: ours − control, over patients and seeds.
     p: of its t test, adjusted for all tests of superiority; None for a margin.
     margin: by which ours has to be no worse, in the metric's unit; None for superiority.
-    holds: whether what the protocol asks for is shown: the interval excludes 0 on the good side and p is at most
-        `LEVEL`; or it excludes a loss of the margin.
+    holds: whether what the protocol asks for is shown: `judgement` says better and p is at most `LEVEL`; or the
+        interval excludes a loss of the margin.
     """
 
     family: str
@@ -68,19 +68,16 @@ def primary_comparisons(protocol: Protocol, arms: Sequence[Arm]) -> list[Compari
     }
     adjusted = holm(tests)
     for family, pair in pairs.items():
+        lesions = arm_finds(*pair)
         for column in primary.superior:
             change, p = arm_difference(column, *pair), adjusted[f"{family} {column}"]
-            found.append(Comparison(family, column, change, p, None, is_better(column, change) and p <= LEVEL))
+            better = judgement(describe(column), change, lesions, left_out(column, *pair)) == "better"
+            found.append(Comparison(family, column, change, p, None, better and p <= LEVEL))
         for column, margin in primary.no_worse.items():
             change = arm_difference(column, *pair)
             kept = no_worse(change, margin, describe(column).better == "higher")
             found.append(Comparison(family, column, change, None, margin, kept))
     return found
-
-
-def is_better(column: str, change: Interval) -> bool:
-    """Whether the interval of a difference lies on the good side of 0; never where neither side is better."""
-    return {"higher": change.low > 0, "lower": change.high < 0}.get(describe(column).better or "", False)
 
 
 def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
@@ -96,7 +93,8 @@ def markdown(protocol: Protocol, arms: Sequence[Arm]) -> str:
         "\n\n".join(f"**{protocol.families[f].title}.** {_verdict(protocol, f, comparisons, arms)}"
                     for f in protocol.families if any(c.family == f for c in comparisons)),
         "## Who is better than ours",
-        "By 95 % intervals that exclude 0; they are not adjusted for their number.",
+        "By 95 % intervals that exclude 0; they are not adjusted for their number. Less false lesion counts only where "
+        "no less of the lesions is found, or less with higher Dice.",
         "\n".join(_better(protocol, arms)),
         "## All arms",
         _all(protocol, arms),
@@ -182,12 +180,12 @@ def _better(protocol: Protocol, arms: Sequence[Arm]) -> list[str]:
             title = protocol.parts[arm.name].title
             if arm is ours or title.startswith("ceiling"):
                 continue
+            lesions = arm_finds(arm, ours)
             for column in protocol.columns:
                 if column not in arm.patients or column not in ours.patients:
                     continue
-                change = arm_difference(column, arm, ours)
-                if is_better(column, change):
-                    metric = describe(column)
+                metric, change = describe(column), arm_difference(column, arm, ours)
+                if judgement(metric, change, lesions, left_out(column, arm, ours)) == "better":
                     told = with_interval(change, metric.decimals + MORE_DECIMALS)
                     found.setdefault(title, []).append(f"{metric.title} {told}")
         if found:

@@ -2,8 +2,8 @@
 
 A patient's columns come from `evaluate_patient`, which reads `PatientVolumes` and puts together `lesion_metrics`,
 `contrast_metrics`, `image_metrics` and `uncertainty_metrics`; `describe` says what a column is called and which way is
-better. Over patients there are `statistics.py` (means, pairs, tests), `chains.py` (trainings) and `agreement.py`
-(volumes).
+better. Over patients there are `statistics.py` (means, pairs, tests), `chains.py` (trainings), `judgement.py` (better,
+worse) and `agreement.py` (volumes).
 `PatientMetrics` gathers the image errors slice by slice while a network is trained, without holding volumes.
 """
 
@@ -23,6 +23,7 @@ from ctp_ldm.metrics.contrast import contrast_metrics
 from ctp_ldm.metrics.evaluation import evaluate_patient
 from ctp_ldm.metrics.features import frechet_distance
 from ctp_ldm.metrics.images import image_metrics
+from ctp_ldm.metrics.judgement import FINDS_LESS, FOUND, Finds, finds, judgement
 from ctp_ldm.metrics.lesions import lesion_metrics
 from ctp_ldm.metrics.overlap import LesionOverlap
 from ctp_ldm.metrics.patients import PatientMetrics, balanced_mae
@@ -42,11 +43,14 @@ from ctp_ldm.metrics.uncertainty import calibration_curve, uncertainty_metrics
 from ctp_ldm.metrics.volumes import PatientVolumes, VolumesError
 
 __all__ = [
+    "FINDS_LESS",
+    "FOUND",
     "METRICS",
     "BlandAltman",
     "Decisions",
     "Difference",
     "Estimate",
+    "Finds",
     "Interval",
     "LesionOverlap",
     "Metric",
@@ -68,10 +72,12 @@ __all__ = [
     "decisions",
     "describe",
     "evaluate_patient",
+    "finds",
     "frechet_distance",
     "holm",
     "icc",
     "image_metrics",
+    "judgement",
     "lesion_metrics",
     "mean_over_patients",
     "no_worse",

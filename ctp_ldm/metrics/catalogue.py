@@ -19,6 +19,8 @@ class Metric:
     decimals: to print.
     primary: the evaluation is decided by it.
     channel: the target it is of; None for metrics of the whole patient.
+    beside_found: whoever finds less of the lesions, down to a blank image, can have the better value; `judgement` calls
+        it better only where no less is found, or less with higher Dice.
     """
 
     title: str
@@ -27,6 +29,7 @@ class Metric:
     decimals: int = 2
     primary: bool = False
     channel: str | None = None
+    beside_found: bool = False
 
 
 CHANNEL_UNIT = "{unit}"
@@ -35,27 +38,27 @@ CHANNEL_UNIT = "{unit}"
 METRICS: dict[str, Metric] = {
     "lesion_dice": Metric("Dice in patients with lesion", better="higher", decimals=3, primary=True),
     "sensitivity": Metric("Sensitivity of volume", better="higher"),
-    "precision": Metric("Precision of volume", better="higher"),
+    "precision": Metric("Precision of volume", better="higher", beside_found=True),
     "detected": Metric("Detected (20 % of the volume)", better="higher"),
     "detected_10ml": Metric("Detected, lesions of at least 10 mL", better="higher"),
-    "false_ml": Metric("False lesion volume", "mL", "lower", primary=True),
-    "false_near_ml": Metric("False lesion volume, near (10 mm)", "mL", "lower"),
-    "false_far_ml": Metric("False lesion volume, far", "mL", "lower"),
-    "false_mirror_ml": Metric("False lesion volume, mirror region", "mL", "lower"),
-    "false_penumbra_ml": Metric("False lesion volume, penumbra", "mL", "lower"),
-    "false_free_ml": Metric("False lesion volume, lesion-free", "mL", "lower"),
-    "any_false_free": Metric("Any false lesion, lesion-free", better="lower"),
-    "hd95_mm": Metric("Hausdorff distance, 95 %", "mm", "lower", 1),
+    "false_ml": Metric("False lesion volume", "mL", "lower", primary=True, beside_found=True),
+    "false_near_ml": Metric("False lesion volume, near (10 mm)", "mL", "lower", beside_found=True),
+    "false_far_ml": Metric("False lesion volume, far", "mL", "lower", beside_found=True),
+    "false_mirror_ml": Metric("False lesion volume, mirror region", "mL", "lower", beside_found=True),
+    "false_penumbra_ml": Metric("False lesion volume, penumbra", "mL", "lower", beside_found=True),
+    "false_free_ml": Metric("False lesion volume, lesion-free", "mL", "lower", beside_found=True),
+    "any_false_free": Metric("Any false lesion, lesion-free", better="lower", beside_found=True),
+    "hd95_mm": Metric("Hausdorff distance, 95 %", "mm", "lower", 1, beside_found=True),
     "reference_ml": Metric("Reference volume", "mL"),
     "found_ml": Metric("Volume found", "mL"),
     "shared_ml": Metric("Volume found inside the reference", "mL"),
     "volume_error_ml": Metric("Volume error", "mL", "zero"),
-    "absolute_volume_error_ml": Metric("Absolute volume error", "mL", "lower"),
+    "absolute_volume_error_ml": Metric("Absolute volume error", "mL", "lower", beside_found=True),
     "lesion_f1": Metric("Lesion-wise F1 (IoU ≥ 0.5)", better="higher", decimals=3),
     "lesion_f1_overlap": Metric("Lesion-wise F1 (any overlap)", better="higher", decimals=3),
-    "lesion_count_difference": Metric("Lesion-count difference", better="lower"),
-    "crosses_25": Metric("Crosses 25 mL", better="lower"),
-    "crosses_70": Metric("Crosses 70 mL", better="lower"),
+    "lesion_count_difference": Metric("Lesion-count difference", better="lower", beside_found=True),
+    "crosses_25": Metric("Crosses 25 mL", better="lower", beside_found=True),
+    "crosses_70": Metric("Crosses 70 mL", better="lower", beside_found=True),
     "dice": Metric("Dice, 1 for nothing found where nothing is", decimals=3),
     "lesion_dice_real": Metric("Dice in patients with lesion, on the real image", decimals=3),
     "false_real_ml": Metric("False lesion volume, on the real image", "mL"),

@@ -32,8 +32,10 @@ def lesion_metrics(
         sensitivity                 |F ∩ R| / |R|
         detected                    1 where at least 20 % of the reference's volume is found, else 0
         detected_10ml               the same; NaN where the reference has less than 10 mL
+        precision                   |F ∩ R| / |F|, 0 where nothing is found (scikit-learn)
         hd95_mm                     the larger of the two 95th percentiles of distances from surface to surface, which
-                                    are the voxels that erosion takes away (MONAI); NaN also where nothing is found
+                                    are the voxels that erosion takes away (MONAI); where nothing is found the
+                                    diagonal of the box around the brain, the largest that could be (as BraTS)
 
     False lesion, what is found outside the reference:
 
@@ -49,7 +51,6 @@ def lesion_metrics(
 
         reference_ml, found_ml      volumes
         shared_ml                   volume of F ∩ R
-        precision                   |F ∩ R| / |F|, 0 where there is no lesion; NaN where nothing is found
         volume_error_ml             found − reference
         absolute_volume_error_ml    its magnitude
         crosses_25, crosses_70      1 where one volume is at least 25 (70) mL and the other is not, else 0
@@ -61,12 +62,14 @@ def lesion_metrics(
                                     `found` is a true positive, a found one that shares none a false positive
         lesion_count_difference     |number found − number in the reference| (ISLES'24)
 
-    Mirror and penumbra may overlap with near and far. What finds nothing has no false lesion: false_ml says something
-    only beside sensitivity.
+    Mirror and penumbra may overlap with near and far. Which columns are NaN hangs on the patient alone, never on what
+    is found: no mean and no paired difference leaves out the patients in whom nothing is found. What finds nothing has
+    no false lesion: false_ml, and all that the catalogue calls `beside_found`, is judged beside sensitivity only.
 
     Args:
         found: (Z, H, W) bool, H from left to right.
-        reference, brain: the same shape; the brain places the mid-sagittal plane, it does not restrict the masks.
+        reference, brain: the same shape; the brain places the mid-sagittal plane and bounds hd95_mm; it does not
+            restrict the masks.
         spacing: (Z, H, W) voxel size in mm.
         penumbra: the same shape, or None.
 
@@ -92,7 +95,8 @@ def lesion_metrics(
         "sensitivity": sensitivity,
         "detected": detected,
         "detected_10ml": detected if reference_ml >= LARGE_ML else math.nan,
-        "hd95_mm": _hd95(found, reference, spacing),
+        "precision": (_share(shared, found) if found.any() else 0.0) if any_reference else math.nan,
+        "hd95_mm": _hd95(found, reference, brain, spacing),
         "false_ml": volume(outside),
         "false_near_ml": volume(outside & near, any_reference),
         "false_far_ml": volume(outside & ~near, any_reference),
@@ -103,7 +107,6 @@ def lesion_metrics(
         "reference_ml": reference_ml,
         "found_ml": found_ml,
         "shared_ml": volume(shared),
-        "precision": _share(shared, found),
         "volume_error_ml": found_ml - reference_ml,
         "absolute_volume_error_ml": abs(found_ml - reference_ml),
         **{f"crosses_{ml}": float((found_ml >= ml) != (reference_ml >= ml)) for ml in DECISION_VOLUMES},
@@ -122,9 +125,11 @@ def _share(part: np.ndarray, whole: np.ndarray) -> float:
     return float(part.sum() / whole.sum()) if whole.any() else math.nan
 
 
-def _hd95(found: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]) -> float:
-    if not (found.any() and reference.any()):
+def _hd95(found: np.ndarray, reference: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float]) -> float:
+    if not reference.any():
         return math.nan
+    if not found.any():
+        return math.hypot(*(np.ptp(places) * mm for places, mm in zip(np.nonzero(brain), spacing, strict=True)))
     one, other = (torch.from_numpy(mask)[None, None] for mask in (found, reference))
     with warnings.catch_warnings():
         # MONAI 1.6 warns of an argument that it passes itself.

@@ -1,5 +1,6 @@
 """Runs on the same patients, side by side."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ctp_ldm.metrics import Interval
+from ctp_ldm.metrics import FINDS_LESS, Interval, Metric, judgement
 from ctp_ldm.report import wording
 from ctp_ldm.report.arms import read_arms, require_comparable
 from ctp_ldm.report.curves import curves_markdown, draw_curves, read_curves
@@ -86,20 +87,32 @@ def _cells(result: pd.DataFrame, first: str) -> tuple[list[str], dict[str, list[
         title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
         by_run = group.set_index("run").reindex(labels)
         means = [by_run.loc[label, ["mean", "low", "high"]] for label in labels]
-        differences = ["difference", "difference_low", "difference_high"]
-        changes = [by_run.loc[label, differences] for label in labels if label != first]
         patients = int(by_run["patients"].max())
-        estimates = [Interval(float(a), float(b), float(c), patients) for a, b, c in [*means, *changes]]
+        estimates = [Interval(float(a), float(b), float(c), patients) for a, b, c in means]
         texts = [wording.with_interval(estimate, metric.decimals) for estimate in estimates]
-        rows[str(name)] = [title, f"{patients}", *texts]
+        changes = [_change(by_run.loc[label], metric) for label in labels if label != first]
+        rows[str(name)] = [title, f"{patients}", *texts, *changes]
     return heading, rows
+
+
+def _change(row: pd.Series, metric: Metric) -> str:
+    """A difference, with what keeps it from being a gain."""
+    if math.isnan(row["difference"]):
+        return wording.NONE
+    mean, low, high = (float(row[name]) for name in ("difference", "difference_low", "difference_high"))
+    change, lacking = Interval(mean, low, high, int(row["pairs"])), int(row["left_out"])
+    notes = [f"n = {change.patients}, {lacking} left out"] if lacking else []
+    if judgement(metric, change, row["finds"], lacking) == FINDS_LESS:
+        notes.append(FINDS_LESS)
+    return "; ".join([wording.with_interval(change, metric.decimals), *notes])
 
 
 def _markdown(result: pd.DataFrame, first: str, over: str) -> str:
     heading, rows = _cells(result, first)
     lines = [heading, ["---"] * len(heading), *rows.values()]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"Mean over n patients [95 % interval]; differences are paired by patient. {over}\n\n{table}\n"
+    told = f"Mean over n patients [95 % interval]; differences are paired by patient. {over} {wording.LESS_NOTE}"
+    return f"{told}\n\n{table}\n"
 
 
 def _show(result: pd.DataFrame, first: str) -> None:

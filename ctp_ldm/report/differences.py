@@ -7,11 +7,14 @@ from typing import Any
 import pandas as pd
 
 from ctp_ldm.metrics import (
+    FOUND,
     Difference,
+    Finds,
     Interval,
     bootstrap_mean,
     chains_difference,
     chains_mean,
+    finds,
     holm,
     proportion,
 )
@@ -40,6 +43,10 @@ def compare_arms(arms: Sequence[Arm], reference: Arm) -> pd.DataFrame:
         seed_deviation                                  SD of the mean over seeds; NaN for one seed
         difference, difference_low, difference_high     mean over patients of arm − reference, and its interval
                                                         (`chains_difference`); NaN where there is nothing to compare
+        pairs, left_out                                 patients in the difference; those that one of the two alone has
+                                                        a value of
+        finds                                           whether the arm finds less of the lesions than the reference
+                                                        (`arm_finds`)
         spread                                          SD over patients of the reference's values
 
     Args:
@@ -48,7 +55,8 @@ def compare_arms(arms: Sequence[Arm], reference: Arm) -> pd.DataFrame:
     """
     columns = list(dict.fromkeys(column for arm in arms for column in arm.patients))
     pairs = [(c, arm) for c in columns if c not in PATIENT for arm in arms if c in arm.patients]
-    return pd.DataFrame([_row(column, arm, reference) for column, arm in pairs])
+    found = {arm.name: arm_finds(arm, reference) for arm in arms}
+    return pd.DataFrame([_row(column, arm, reference) | {"finds": found[arm.name]} for column, arm in pairs])
 
 
 def primary_tests(arms: Sequence[Arm], reference: Arm, metrics: Sequence[str]) -> dict[tuple[str, str], float]:
@@ -89,6 +97,21 @@ def arm_difference(column: str, arm: Arm, reference: Arm) -> Difference:
     return chains_difference(arm.chains(column), reference.chains(column))
 
 
+def arm_finds(arm: Arm, reference: Arm) -> Finds:
+    """`finds`, by the first column of `FOUND` that both have; unknown where there is none."""
+    column = next((c for c in FOUND if c in arm.patients and c in reference.patients), None)
+    if column is None:
+        return "unknown"
+    both = all("lesion_dice" in one.patients for one in (arm, reference))
+    dice = arm_difference("lesion_dice", arm, reference) if both else None
+    return finds(arm.chains(column), reference.chains(column), dice)
+
+
+def left_out(column: str, arm: Arm, reference: Arm) -> int:
+    """Patients in whom one of the two alone has a value."""
+    return int((arm.patients[column].isna() != reference.patients[column].isna()).sum())
+
+
 def interval_note(arms: Sequence[Arm]) -> str:
     """What the intervals are over, and by which method: below every table."""
     single = [arm.name for arm in arms if len(arm.runs) == 1]
@@ -120,14 +143,16 @@ def _row(column: str, arm: Arm, reference: Arm) -> dict[str, Any]:
         "high": mean.high,
         "seed_deviation": arm.seed_deviation[column],
     }
-    change, spread = Interval(math.nan, math.nan, math.nan, 0), math.nan
+    change, spread, lacking = Interval(math.nan, math.nan, math.nan, 0), math.nan, 0
     if column in reference.patients and column not in CEILING:
-        base = reference.patients[column]
-        change, spread = arm_difference(column, arm, reference), float(base.std(ddof=1))
+        change, spread = arm_difference(column, arm, reference), float(reference.patients[column].std(ddof=1))
+        lacking = left_out(column, arm, reference)
     return {
         **row,
         "difference": change.mean,
         "difference_low": change.low,
         "difference_high": change.high,
+        "pairs": change.patients,
+        "left_out": lacking,
         "spread": spread,
     }

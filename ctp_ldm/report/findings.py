@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctp_ldm.data import Findings, Fingerprint, in_one_line
+from ctp_ldm.report.download import safe_cell
 
 SHOWN = 60
 LOG_COLUMNS = 210
@@ -51,7 +52,7 @@ def show_findings(fingerprint: Fingerprint, console: Console | None = None) -> N
 
 
 def write_findings(fingerprint: Fingerprint, path: Path) -> None:
-    """Every fact, a line for each case, as CSV.
+    """Every fact, a line for each case, as CSV; no text is a formula, though a case with an unfit name stands in it.
 
     Args:
         fingerprint: the checked data set.
@@ -62,7 +63,8 @@ def write_findings(fingerprint: Fingerprint, path: Path) -> None:
         for f in fingerprint.cases.values()
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g")
+    safe = [{k: safe_cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    pd.DataFrame(safe).to_csv(path, index=False, float_format="%.6g")
 
 
 def _columns(role: str, fingerprint: Fingerprint) -> dict[str, Callable[[Findings], str]]:

@@ -19,7 +19,7 @@ DIRECTION = {"higher": "higher is better", "lower": "lower is better", "zero": "
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean, its interval, a note below it, and what a difference says: "better", "worse" or ""."""
+    """Mean, its interval, a note below it, and what a difference says: see `Study.verdict`."""
 
     mean: str
     interval: str
@@ -72,6 +72,7 @@ def difference_note(study: Study) -> str:
     told = (
         "Mean over patients of the paired difference [95 % interval]. Better or worse: the interval excludes "
         f"zero and, where there is a p, it is at most {LEVEL:g}; intervals without p are not adjusted for their number."
+        f" {wording.LESS_NOTE}"
     )
     if not study.tests:
         return told
@@ -184,6 +185,8 @@ def _change(study: Study, column: str, metric: Metric, arm: Arm) -> Cell | None:
         return None
     test = study.tests.get((arm.name, column))
     note = "" if test is None else f"; p = {wording.p_value(test)} (Holm)".replace("= <", "<")
+    if left := study.left_out(column, arm):
+        note += f"; n = {change.patients}, {left} left out"
     return Cell(*wording.mean_and_interval(change, metric.decimals), note, study.verdict(column, arm))
 
 

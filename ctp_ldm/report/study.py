@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from ctp_ldm.display.sources import shown_sources
 from ctp_ldm.display.windows import Tone, tone
-from ctp_ldm.metrics import Interval, Metric
+from ctp_ldm.metrics import Finds, Interval, Metric, judgement
 from ctp_ldm.metrics.catalogue import CHANNELS
 from ctp_ldm.paths import without_place
 from ctp_ldm.report import wording
@@ -116,31 +117,34 @@ class Study:
 
     def mean(self, column: str, arm: Arm) -> Interval | None:
         """Over patients; None where the arm lacks the column."""
-        return self._interval(column, arm, ("mean", "low", "high"))
+        return self._interval(column, arm, ("mean", "low", "high", "patients"))
 
     def difference(self, column: str, arm: Arm) -> Interval | None:
         """Paired, from the reference; None where there is nothing to compare."""
-        found = self._interval(column, arm, ("difference", "difference_low", "difference_high"))
+        found = self._interval(column, arm, ("difference", "difference_low", "difference_high", "pairs"))
         return None if found is None or math.isnan(found.mean) else found
 
+    def left_out(self, column: str, arm: Arm) -> int:
+        """Patients whom `difference` leaves out, because the arm or the reference alone has a value."""
+        return int(self.table.loc[(column, arm.name), "left_out"])
+
     def verdict(self, column: str, arm: Arm) -> str:
-        """ "better" or "worse" than the reference, or "".
-
-        The interval has to exclude 0; where the difference was tested, the adjusted p has to be at most `LEVEL` too.
-        """
-        change, better = self.difference(column, arm), self.metric(column).better
-        if change is None or better not in ("higher", "lower") or not (change.low > 0 or change.high < 0):
+        """`judgement` of the difference; where that was tested, the adjusted p has to be at most `LEVEL` too."""
+        change = self.difference(column, arm)
+        if change is None or self.tests.get((arm.name, column), 0.0) > LEVEL:
             return ""
-        if self.tests.get((arm.name, column), 0.0) > LEVEL:
-            return ""
-        return "better" if (change.low > 0) == (better == "higher") else "worse"
+        return judgement(self.metric(column), change, self.finds(arm), self.left_out(column, arm))
 
-    def _interval(self, column: str, arm: Arm, names: tuple[str, str, str]) -> Interval | None:
+    def finds(self, arm: Arm) -> Finds:
+        """Whether an arm finds less of the lesions than the reference."""
+        return cast(Finds, self.table.loc[self.table["run"] == arm.name, "finds"].iloc[0])
+
+    def _interval(self, column: str, arm: Arm, names: tuple[str, str, str, str]) -> Interval | None:
         if (column, arm.name) not in self.table.index:
             return None
         row = self.table.loc[(column, arm.name)]
-        mean, low, high = (float(row[name]) for name in names)
-        return Interval(mean, low, high, int(row["patients"]))
+        mean, low, high, patients = (float(row[name]) for name in names)
+        return Interval(mean, low, high, int(patients))
 
     @cached_property
     def volumes_ml(self) -> "pd.Series[float]":

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ctp_ldm.metrics import Interval
 from ctp_ldm.report import wording
-from ctp_ldm.report.arms import Arm
 from ctp_ldm.report.study import Study
 
 
@@ -67,10 +66,11 @@ def verdict(study: Study) -> list[str]:
         return []
     arm = study.method
     told = [(question, study.difference(question.column, arm)) for question in QUESTIONS]
-    return [_sentence(question, change, arm, study.reference) for question, change in told if change is not None]
+    return [_sentence(question, change, study) for question, change in told if change is not None]
 
 
-def _sentence(question: Question, change: Interval, arm: Arm, base: Arm) -> str:
+def _sentence(question: Question, change: Interval, study: Study) -> str:
+    arm, base = study.method, study.reference
     names = {"arm": arm.name, "base": base.name}
     mean, low, high = (question.factor * value for value in (change.mean, change.low, change.high))
     patients = f"{change.patients} patient{'s' if change.patients != 1 else ''}"
@@ -91,7 +91,19 @@ def _sentence(question: Question, change: Interval, arm: Arm, base: Arm) -> str:
         more=question.words[0 if up else 1],
         sign="higher" if up else "lower",
     )
-    return f"{claim} ({patients})."
+    return f"{claim} ({patients}){_reserve(question, change, study)}."
+
+
+def _reserve(question: Question, change: Interval, study: Study) -> str:
+    """What has to be said where less is no gain, because less of the lesions is found too."""
+    metric, found = study.metric(question.column), study.finds(study.method)
+    if not metric.beside_found or change.low > 0:
+        return ""
+    told = {
+        "less": ", but finds less of the lesions: that is no gain",
+        "unknown": "; whether it finds the lesions is not known, for no patient has one",
+    }
+    return told.get(found, "")
 
 
 def _signed(value: float, question: Question) -> str:

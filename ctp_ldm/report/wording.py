@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from ctp_ldm.metrics import Interval, Metric, UnknownMetric, describe
 
 NONE = "–"
+LESS_NOTE = (
+    "Finds less: the difference is on the good side, but so would a blank image's be, and the arm finds less of the "
+    "lesions (the interval of the difference in sensitivity lies below zero and that in Dice not above it, or nothing "
+    "is found). Of such columns nothing is concluded where no patient has a lesion, nor of any where a patient has a "
+    "value in only one of the two."
+)
 
 
 def metric(column: str, units: Mapping[str, str]) -> Metric:

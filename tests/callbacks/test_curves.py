@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ import torch
 from samples import SPEC, ToyData, autoencoder, segmenter, trainer
 from torch import Tensor
 
-from ctp_ldm.callbacks import Evaluation, EvaluationError
+from ctp_ldm.callbacks import Evaluation, EvaluationError, NIfTIWriter
 from ctp_ldm.callbacks.operating import CutoffError
 from ctp_ldm.metrics.curves import COLUMNS, CUTOFFS, OperatingCurve
 from ctp_ldm.modules import FlowThreshold
@@ -150,6 +151,12 @@ def test_validate_chooses_the_cutoff_that_test_then_uses(patients: Sample, tmp_p
     table, summary = run_test(module, patients, tmp_path, evaluation(reader, cutoff="validated"))
     assert table["false_ml"].mean() == pytest.approx(kept["false_ml"], rel=1e-4)
     assert (summary["cutoff"], summary["cutoff chosen"]) == (kept["cutoff"], "validated")
+    if direct:  # its masks are cut where its test was
+        running = trainer(tmp_path, callbacks=[NIfTIWriter(), evaluation(cutoff="validated")])
+        running.predict(model()[0], datamodule=ToyData(patients), return_predictions=False)
+        for case in ("8", "007"):
+            mask = nib.load(tmp_path / "predictions" / case / f"{case}_desc-found_lesion.nii.gz").get_fdata()
+            assert mask.sum() * VOXEL_ML == pytest.approx(table.loc[case, "found_ml"], rel=1e-4)
 
 
 def test_validation_within_training_logs_the_area_of_a_model_that_finds_lesions(

@@ -118,6 +118,24 @@ def test_a_segmenter_that_knows_the_test_patients_is_refused(patients: Sample, t
         running.test(autoencoder(), datamodule=Split(patients), verbose=False)
 
 
+def test_a_segmenter_that_knows_the_validation_patients_is_refused_too(patients: Sample, tmp_path: Path) -> None:
+    """Who chooses a cut-off on patients that the segmenter was trained on chooses too low a one."""
+
+    class Split(ToyData):
+        parts = {"val": ["007", "8"], "test": ["new"]}
+
+    running = trainer(tmp_path, callbacks=[with_reader(Painter(known=["8"]))], limit_val_batches=1.0)
+    with pytest.raises(EvaluationError, match=r"trained on validation patients, such as \['8'\]"):
+        running.validate(autoencoder(), datamodule=Split(patients), verbose=False)
+    assert not (tmp_path / "validation").exists()
+    module = autoencoder()
+    module.trained_on = {case_digest("007")}
+    running = trainer(tmp_path, callbacks=[with_reader(Painter(known=["new"]))], limit_val_batches=1.0)
+    with pytest.warns(UserWarning, match=r"trained on validation patients, such as \['007'\]"):
+        running.validate(module, datamodule=Split(patients), verbose=False)
+    assert (tmp_path / "validation" / "cutoff.json").is_file()
+
+
 def test_a_model_that_knows_the_test_patients_is_told_of(patients: Sample, tmp_path: Path) -> None:
     module = autoencoder()
     module.trained_on = {case_digest("8")}

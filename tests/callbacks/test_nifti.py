@@ -11,10 +11,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from samples import SIZE, SlabData, ToyData, autoencoder, diffusion, oblique_las, random_batch, select, trainer
+from samples import (
+    SIZE,
+    SlabData,
+    ToyData,
+    autoencoder,
+    diffusion,
+    oblique_las,
+    random_batch,
+    segmenter,
+    select,
+    trainer,
+)
 from torch import Tensor
 
-from ctp_ldm.callbacks import NIfTIWriter
+from ctp_ldm.callbacks import Evaluation, NIfTIWriter
 from ctp_ldm.forms import Forms
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.modules import TranslationModule
@@ -124,6 +135,32 @@ def test_no_text_of_the_inputs_header_is_carried_over(two_cases: Sample, tmp_pat
         "db_name": b"",
     }
     assert not image.header.extensions
+
+
+def test_a_segmenters_masks_are_where_its_probability_is_above_the_cutoff(two_cases: Sample, tmp_path: Path) -> None:
+    module = segmenter(inputs="source", threshold=0.9)
+    probability = physical(module, two_cases)
+    evaluation = Evaluation()
+    evaluation.cutoff = cutoff = round(float(probability[probability > 0].median()), 3)
+    run = trainer(tmp_path, callbacks=[NIfTIWriter(), evaluation])
+    run.predict(module, datamodule=ToyData(two_cases, depth=DEPTH), return_predictions=False)
+    folder = tmp_path / "predictions" / "a"
+    mask, values = (nib.load(folder / f"a_desc-{name}_lesion.nii.gz") for name in ("found", "synthetic"))
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(mask.get_fdata(), values.get_fdata() > cutoff)
+    assert 0.3 < mask.get_fdata().sum() / (values.get_fdata() > 0).sum() < 0.7
+    assert json.loads((folder / "a_desc-found_lesion.json").read_text())["Cutoff"] == cutoff
+    assert "Cutoff" not in json.loads((folder / "a_desc-synthetic_lesion.json").read_text())
+
+
+def test_masks_of_slabs_have_the_volume_of_what_was_found(two_cases: Sample, tmp_path: Path) -> None:
+    module = segmenter(inputs="source", threshold=0.9)
+    probability = physical(module, two_cases)[::2]
+    module.threshold = float(probability[probability > 0].median())
+    folder = predict(module, SlabData(two_cases, depth=DEPTH), tmp_path)
+    mask = nib.load(folder / "a" / "a_desc-found_lesion.nii.gz").get_fdata()
+    assert set(np.unique(mask)) == {0, 1}
+    assert mask.sum() / 4 == pytest.approx(float((probability > module.threshold).sum()), rel=0.15)
 
 
 def test_only_whole_files_are_left(two_cases: Sample, tmp_path: Path) -> None:

@@ -416,6 +416,20 @@ def test_csv_has_a_line_for_each_case_and_a_column_for_each_fact(tree: Path, tmp
     assert np.isnan(table.loc["sub-stroke0002", "adc.median"])
 
 
+@pytest.mark.parametrize("name", ["=1+2", "+1", "-1", "@SUM(1)", "\t=1", "\uff1d1"])
+def test_a_case_that_is_called_like_a_formula_is_refused_and_none_in_the_csv(tmp_path: Path, name: str) -> None:
+    """So that no such name comes into a store, and from there into test/patients.csv."""
+    (tmp_path / "tree" / name).mkdir(parents=True)
+    (tmp_path / "tree" / name / "dwi.nii.gz").write_bytes(b"")
+    outcome = run(
+        "check", tmp_path / "tree", *GRID, "--data.layout=ctp_ldm.data.CaseFolders", "--csv", tmp_path / "f.csv"
+    )
+    assert f"{name}: name unfit for a file" in outcome.error
+    table = pd.read_csv(tmp_path / "f.csv", dtype=str)
+    assert list(table["case"]) == [f"'{name}"]
+    assert not table.map(lambda cell: str(cell).startswith(("=", "+", "-", "@", "\t"))).any(axis=None)
+
+
 # ---------------------------------------------------------------------------------------------------------------- units
 
 

@@ -18,10 +18,10 @@ ORDERS = {
     # What a segmenter finds: painting costs precision, erasing costs the lesion.
     "lesion_dice": "perfect > blurred > shifted > painted > erased = blank",
     "sensitivity": "perfect = painted > blurred > shifted > erased = blank",
-    "precision": "perfect = blurred > shifted > painted",
+    "precision": "perfect = blurred > shifted > painted > erased = blank",
     "detected": "perfect = blurred = shifted = painted > erased = blank",
     "detected_10ml": "perfect = blurred = shifted = painted > erased = blank",
-    "hd95_mm": "perfect > blurred > shifted > painted",
+    "hd95_mm": "perfect > blurred > shifted > painted > erased = blank",
     "lesion_f1": "perfect = blurred = shifted > erased = painted = blank",
     "lesion_f1_overlap": "perfect = blurred = shifted = painted > erased = blank",
     "lesion_count_difference": "perfect = blurred = shifted = painted > erased = blank",

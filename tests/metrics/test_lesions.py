@@ -16,7 +16,7 @@ from metrics.brains import BRAIN, LESION, SPACING, ellipsoid
 Box = tuple[slice, slice, slice]
 NOTHING = np.zeros_like(BRAIN)
 UNDEFINED_WITHOUT_LESION = {
-    *("lesion_dice", "hd95_mm", "sensitivity", "detected", "detected_10ml"),
+    *("lesion_dice", "hd95_mm", "sensitivity", "precision", "detected", "detected_10ml"),
     *("false_near_ml", "false_far_ml", "false_mirror_ml"),
 }
 VOXEL_ML = 0.03
@@ -231,14 +231,14 @@ def test_nothing_found_where_nothing_is() -> None:
     assert row["false_ml"] == row["false_free_ml"] == row["false_penumbra_ml"] == 0
     assert row["any_false_free"] == row["crosses_25"] == row["crosses_70"] == 0
     undefined = {k for k, v in row.items() if math.isnan(v)}
-    assert undefined == UNDEFINED_WITHOUT_LESION | {"precision"}
+    assert undefined == UNDEFINED_WITHOUT_LESION
 
 
 def test_lesion_found_where_nothing_is() -> None:
     row = lesion_metrics(LESION, NOTHING, BRAIN, SPACING)
     assert row["dice"] == row["lesion_f1"] == row["lesion_f1_overlap"] == 0
     assert row["false_free_ml"] == row["false_ml"] == row["found_ml"] > 0
-    assert (row["any_false_free"], row["precision"]) == (1, 0)
+    assert row["any_false_free"] == 1
     undefined = {k for k, v in row.items() if math.isnan(v)}
     assert undefined == UNDEFINED_WITHOUT_LESION | {"false_penumbra_ml"}
 
@@ -249,7 +249,16 @@ def test_nothing_found_where_a_lesion_is() -> None:
     assert row["volume_error_ml"] == -row["reference_ml"] < 0
     assert row["false_ml"] == row["false_near_ml"] == row["false_far_ml"] == row["false_mirror_ml"] == 0
     undefined = {k for k, v in row.items() if math.isnan(v)}
-    assert undefined == {"precision", "hd95_mm", "false_free_ml", "any_false_free", "false_penumbra_ml"}
+    assert undefined == {"false_free_ml", "any_false_free", "false_penumbra_ml"}
+
+
+def test_a_miss_has_the_worst_precision_and_distance() -> None:
+    """The distance is that between opposite corners of the box around the brain."""
+    row = lesion_metrics(NOTHING, LESION, BRAIN, SPACING)
+    inside = np.argwhere(BRAIN) * SPACING
+    assert row["precision"] == 0
+    assert row["hd95_mm"] == pytest.approx(np.linalg.norm(inside.max(axis=0) - inside.min(axis=0)))
+    assert row["hd95_mm"] > lesion_metrics(BRAIN & ~LESION, LESION, BRAIN, SPACING)["hd95_mm"]
 
 
 def test_a_single_voxel_is_a_false_lesion() -> None:

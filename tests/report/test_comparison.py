@@ -94,6 +94,31 @@ def test_what_models_are_judged_by_comes_first_and_alone_on_the_screen(
     assert "SSIM" not in shown
 
 
+def test_a_blank_arm_is_said_to_find_less_and_who_is_left_out_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, free = [0.5, 0.6, 0.4, 0.7], [3.0, 4.0, 2.0, 5.0]
+    old = {"hd95_mm": [20.0, 22.0, 25.0, 24.0]}
+    blank = {"sensitivity": [0.0] * 4, "false_ml": [0.0] * 4, "hd95_mm": [np.nan, 10.0, 12.0, 11.0]}
+    careful = {"sensitivity": found, "false_ml": [1.0, 1.5, 0.5, 1.0], **old}
+    runs = [
+        write_run(tmp_path / name, {"lesion_ml": [1.0] * 4, **table})
+        for name, table in (("painted", {"sensitivity": found, "false_ml": free, **old}), ("blank", blank),
+                            ("careful", careful))
+    ]  # fmt: skip
+    result = compare_runs(runs, tmp_path / "out")
+    assert cell(result, "false_ml", "blank")["finds"] == "less"
+    assert cell(result, "false_ml", "careful")["finds"] == "no less"
+    assert (cell(result, "hd95_mm", "blank")["pairs"], cell(result, "hd95_mm", "blank")["left_out"]) == (3, 1)
+    lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
+    false, distance = (next(x for x in lines if x.startswith(f"| {t}")) for t in ("False lesion", "Hausdorff"))
+    assert false.count("finds less") == 1
+    assert "−3.50 [−4.50, −2.50]; finds less | −2.50 [" in false
+    assert "; n = 3, 1 left out |" in distance
+    assert "finds less" not in distance
+    assert "; finds less" in capsys.readouterr().out
+
+
 def test_runs_of_the_same_name_are_told_apart_by_their_paths(runs: list[Path], tmp_path: Path) -> None:
     twin = write_run(tmp_path / "seed1" / "control", REFERENCE)
     result = compare_runs([runs[0], twin], tmp_path / "out")

@@ -1,13 +1,14 @@
 """What is left when something is missing, and what is said of it."""
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from scipy import stats
 
-from ctp_ldm.report.rows import difference_note
+from ctp_ldm.report.rows import difference_note, difference_rows
 from ctp_ldm.report.runs import ComparisonError
 from ctp_ldm.report.study import Study, read_study
 from report.tested import PATIENTS, make_run, write_table
@@ -112,6 +113,58 @@ def test_a_primary_metric_with_a_small_p_is_labelled(tmp_path: Path, shift: floa
         tmp_path, {"lesion_dice": [b + w + shift for b, w in zip(base, wobble, strict=True)]}, {"lesion_dice": base}
     )
     assert study.verdict("lesion_dice", study.others[0]) == expected
+
+
+FALSE = [5.0, 6.0, 4.0, 7.0, 5.5, 6.5, 4.5, 5.0]
+FOUND = [0.6, 0.5, 0.7, 0.6, 0.65, 0.55, 0.6, 0.7]
+NOBODY = [math.nan] * 8
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (FOUND, FOUND, "better"),
+        ([v - 0.3 for v in FOUND], FOUND, "finds less"),
+        ([0.0] * 8, FOUND, "finds less"),
+        (NOBODY, NOBODY, ""),
+    ],
+)
+def test_less_false_lesion_is_better_where_no_less_is_found(
+    tmp_path: Path, ours: list[float], theirs: list[float], expected: str
+) -> None:
+    study = compared(
+        tmp_path,
+        {"lesion_dice": NOBODY, "sensitivity": ours, "false_ml": [v - 3 for v in FALSE]},
+        {"lesion_dice": NOBODY, "sensitivity": theirs, "false_ml": FALSE},
+    )
+    assert study.verdict("false_ml", study.others[0]) == expected
+    (cell,) = next(row for row in difference_rows(study) if row.title == "False lesion volume").cells
+    assert cell is not None
+    assert cell.verdict == expected
+
+
+def test_tables_without_sensitivity_are_judged_beside_dice(tmp_path: Path) -> None:
+    study = compared(
+        tmp_path, {"lesion_dice": [0.0] * 8, "false_ml": [0.0] * 8}, {"lesion_dice": FOUND, "false_ml": FALSE}
+    )
+    assert study.verdict("false_ml", study.others[0]) == "finds less"
+
+
+def test_a_difference_of_a_part_of_the_patients_says_so_and_is_not_judged(tmp_path: Path) -> None:
+    """As tables of before have them, where a distance was not defined for a patient in whom nothing was found."""
+    far = [20.0, 21.0, 19.0, 22.0, 20.5, 21.5, 19.5, 20.0]
+    ours = [math.nan, math.nan, *(v - 10 for v in far[2:])]
+    same = {"lesion_dice": FOUND}
+    study = compared(tmp_path, {**same, "hd95_mm": ours}, {**same, "hd95_mm": far})
+    (arm,) = study.others
+    change = study.difference("hd95_mm", arm)
+    assert change is not None
+    assert (change.patients, study.left_out("hd95_mm", arm)) == (6, 2)
+    assert change.high < 0
+    assert study.verdict("hd95_mm", arm) == ""
+    (cell,) = next(row for row in difference_rows(study) if row.title == "Hausdorff distance, 95 %").cells
+    assert cell is not None
+    assert cell.note == "; n = 6, 2 left out"
 
 
 def test_the_note_names_the_comparisons_of_holms_adjustment(tmp_path: Path) -> None:

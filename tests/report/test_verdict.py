@@ -59,6 +59,19 @@ def test_the_last_arm_is_compared_in_what_both_have(tmp_path: Path) -> None:
     assert verdict(read_study([tmp_path / "control"])) == []
 
 
+def test_less_false_lesion_of_who_finds_less_is_called_no_gain(tmp_path: Path) -> None:
+    some, false = [0.5] * 8, ([5.0] * 8, [1.0] * 8)
+    claim = "ours draws 4.0 mL (95 % interval 4.0 to 4.0) less false lesion per patient than control (8 patients)"
+    none, nobody = [0.0] * 8, [float("nan")] * 8
+    for name, found, reserve in (
+        ("as much", some, ""),
+        ("nothing", none, ", but finds less of the lesions: that is no gain"),
+        ("nobody", nobody, "; whether it finds the lesions is not known, for no patient has one"),
+    ):
+        base = nobody if name == "nobody" else some
+        assert said(tmp_path / name, sensitivity=(base, found), false_ml=false) == [f"{claim}{reserve}."]
+
+
 def test_it_is_about_the_method_not_about_a_rival_that_makes_no_images(tmp_path: Path) -> None:
     found = {"control": 1.0, "ours": 4.2, "direct": 20.0}
     for name, false in found.items():

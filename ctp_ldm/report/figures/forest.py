@@ -21,7 +21,7 @@ OF_IMAGES = ("dwi_ratio", "adc620")
 MARK = "†"
 # Columns of what is found, by what they are where nothing is.
 OVERLAP = ("dice", "lesion_dice", "lesion_f1", "lesion_f1_overlap")
-FOUND = ("sensitivity", "detected", "detected_10ml", "found_ml", "shared_ml", "any_false_free")
+FOUND = ("sensitivity", "precision", "detected", "detected_10ml", "found_ml", "shared_ml", "any_false_free")
 FALSE = "false_"
 """Beginnings of columns of what is found outside the lesion."""
 ERROR = "absolute_volume_error_ml"
@@ -91,7 +91,7 @@ def _lines(study: Study, arm: Arm) -> list[Line]:
         unit = (1 if metric.better == "higher" else -1) / spread
         nothing = nothing_found(column, base, study.volumes_ml)
         change = math.nan if nothing is None else float((nothing - base).mean())
-        shown = bool(study.verdict(column, arm))
+        shown = study.verdict(column, arm) in ("better", "worse")
         lines.append(Line(column, metric, difference, unit, base.nunique() > 1, shown, change))
     return lines
 
