@@ -7,6 +7,7 @@ references. Synthetic images are kept in half precision: what hangs on their val
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,21 @@ def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         run(["fit", *arguments(stage, name), *length, "--init_from=null", "--model.optimizer.init_args.lr=1e-2"])
     reader = folder / "reader" / "checkpoints" / "last.ckpt"
     for name in ARMS:
-        run(["test", *arguments("autoencoder", name), f"--segmenter={reader}", "--cutoff=0.5"])
+        run(["test", *arguments("autoencoder", name), f"--segmenter={reader}"])
+    cutoff = one_that_finds_some(pd.read_csv(folder / name / "test" / "curves.csv") for name in ARMS)
+    for name in ARMS:
+        run(["test", *arguments("autoencoder", name), f"--segmenter={reader}", f"--cutoff={cutoff}"])
     arms = [str(folder / name) for name in ARMS]
     run(["compare", *arms, f"--out={folder / 'comparison'}"])
     run(["report", *arms, f"--out={folder / 'report'}", "--cases=0"])
     return folder
+
+
+def one_that_finds_some(curves: Iterable[pd.DataFrame]) -> float:
+    """The highest cut-off at which a tenth of the lesions is found, and something else, on images of every arm."""
+    totals = [curve.groupby("cutoff").sum(numeric_only=True) for curve in curves]
+    useful = [(t.shared_ml >= 0.1 * t.reference_ml) & (t.found_ml > t.shared_ml) for t in totals]
+    return float(max(cutoff for cutoff in totals[0].index if all(rows[cutoff] for rows in useful)))
 
 
 def table_of(folder: Path) -> pd.DataFrame:

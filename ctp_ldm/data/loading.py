@@ -25,6 +25,9 @@ from ctp_ldm.forms import Forms
 from ctp_ldm.geometry import affine_ml
 
 LESION_IN_BRAIN = 0.5
+ASTRAY_ML = 1.0
+"""A lesion of which less lies outside the brain says nothing of registration: an embolus in the cortex may lie on the rim
+of a mask. It is remarked on."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,8 @@ def _convert(
 
 def _require_in_brain(volume: Volume, lesion: np.ndarray, brain: np.ndarray, faults: list[str]) -> None:
     share = (lesion & brain).sum() / max(1, lesion.sum())
-    if lesion.any() and share < LESION_IN_BRAIN:
+    astray_ml = (lesion & ~brain).sum() * nib.affines.voxel_sizes(volume.affine).prod() / 1000
+    if share < LESION_IN_BRAIN and astray_ml >= ASTRAY_ML:
         faults.append(
             f"{volume.path}: only {share:.0%} of the lesion lies in the brain mask; expected at least "
             f"{LESION_IN_BRAIN:.0%}: check registration and orientation"

@@ -247,6 +247,14 @@ def _spilled(values: np.ndarray) -> np.ndarray:
     return values
 
 
+def _on_the_rim(values: np.ndarray) -> np.ndarray:
+    """A small lesion, most of it outside: two voxels of three."""
+    values = np.zeros_like(values)
+    values[0, :2, 0] = 1
+    values[tuple(n // 2 for n in values.shape)] = 1
+    return values
+
+
 def _some(values: np.ndarray, share: float, replace: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     where = np.random.default_rng(0).random(values.shape) < share
     return np.where(where, replace(values), values)
@@ -267,6 +275,7 @@ REMARKS: dict[str, tuple[Damage, str]] = {
     "motion": (changed("ctp", _moving), r"ctp: the head moves by (5|6)\.\d mm"),
     "flipped lesion": (changed("lesion", lambda v: v[::-1]), r"lesion: ADC \d+%, DWI \d+% of the mirror site"),
     "lesion partly outside": (changed("lesion", _spilled), r"1\d% of the lesion lies outside the brain"),
+    "small lesion mostly outside": (changed("lesion", _on_the_rim), "67% of the lesion lies outside the brain"),
     "negative": (changed("dwi", lambda v: _some(v, 0.1, np.negative)), r"dwi: is negative in (9|10|11)% of the brain"),
     "window": (changed("ctp", lambda v: v.clip(-100, 300)), r"ctp: is cut off at 300 HU, as by a window"),
     "holes": (

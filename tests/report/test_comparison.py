@@ -113,7 +113,7 @@ def test_a_blank_arm_is_said_to_find_less_and_who_is_left_out_is_counted(
     lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
     false, distance = (next(x for x in lines if x.startswith(f"| {t}")) for t in ("False lesion", "Hausdorff"))
     assert false.count("finds less") == 1
-    assert "−3.50 [−4.50, −2.50]; finds less | −2.50 [" in false
+    assert "−3.50 [−5.55, −1.45]; finds less | −2.50 [" in false
     assert "; n = 3, 1 left out |" in distance
     assert "finds less" not in distance
     assert "; finds less" in capsys.readouterr().out
