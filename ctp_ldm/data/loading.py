@@ -26,8 +26,8 @@ from ctp_ldm.geometry import affine_ml
 
 LESION_IN_BRAIN = 0.5
 ASTRAY_ML = 1.0
-"""A lesion of which less lies outside the brain says nothing of registration: an embolus in the cortex may lie on the rim
-of a mask. It is remarked on."""
+"""A lesion of which less lies outside the brain says nothing of registration: an embolus in the cortex may lie on a
+mask's rim. It is remarked on."""
 
 
 @dataclass(frozen=True)
