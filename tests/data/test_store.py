@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from ctp_ldm.data import ISLES24, CTPToDiffusionMRI, prepare
 from ctp_ldm.data import store as store_module
-from ctp_ldm.data.store import Kind, SliceStore, StoreError, checksum, plain_json
+from ctp_ldm.data.store import Kind, SliceStore, StoreError, signature
 from ctp_ldm.data.store_writer import StoreWriter
 from ctp_ldm.scaling import Scaling
 
@@ -29,14 +29,14 @@ def _edit(store: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def edit_record(store: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Of the first case, whose checksum then fits again."""
+    """Of the first case, which is signed anew."""
 
-    def with_checksum(content: dict[str, Any]) -> None:
+    def signed(content: dict[str, Any]) -> None:
         record = content["cases"][0]
         change(record)
-        record["checksum"] = checksum(plain_json({k: v for k, v in record.items() if k != "checksum"}).encode())
+        record["signature"] = signature({k: v for k, v in record.items() if k != "signature"})
 
-    _edit(store, with_checksum)
+    _edit(store, signed)
 
 
 @pytest.mark.parametrize("kind", ["source", "target", "brain", "lesion"])
@@ -176,7 +176,7 @@ def test_a_changed_number_is_noticed_when_a_store_is_opened(store: Path) -> None
     "change",
     [
         pytest.param(lambda r: r["brain_voxels"].pop(), id="a-slice-less"),
-        pytest.param(lambda r: r["checksums"]["target"].append("00"), id="a-checksum-more"),
+        pytest.param(lambda r: r["checksums"]["target"].append(0), id="a-checksum-more"),
         pytest.param(lambda r: r.update(lesion_voxels=None), id="no-lesion-voxels"),
         pytest.param(lambda r: r["checksums"].pop("brain"), id="no-brain"),
         pytest.param(lambda r: r["checksums"].update({"../x": r["checksums"]["brain"]}), id="unknown-array"),
