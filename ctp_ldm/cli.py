@@ -3,9 +3,11 @@
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 
 from ctp_ldm import __version__
 from ctp_ldm.commands import COMMANDS, run_command
+from ctp_ldm.machine import in_words, is_of_machine
 from ctp_ldm.signals import StoppedBySignal
 
 STAGES = {
@@ -24,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("CTP_LDM_DEBUG"):
             raise
         sys.exit(f"ctp-ldm: error: {error}")
+    except (OSError, MemoryError, BrokenProcessPool) as error:
+        if os.environ.get("CTP_LDM_DEBUG") or not is_of_machine(error):
+            raise
+        sys.exit(f"ctp-ldm: error: {in_words(error)}")
     except StoppedBySignal as stop:
         if any(int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")):
             sys.exit(0)  # the first process speaks for all of them

@@ -172,11 +172,11 @@ def test_the_oracles_store_has_the_truth_beside_what_every_store_has(command: Co
     assert list(oracle.records) == list(usual.records)
     for case, record in oracle.records.items():
         assert record.geometry == usual.records[case].geometry
-        source = oracle.array(case, "source")
-        np.testing.assert_array_equal(source[:, :16], usual.array(case, "source"))
+        source = oracle.read(case, "source")
+        np.testing.assert_array_equal(source[:, :16], usual.read(case, "source"))
         for kind in ("target", "brain", "lesion"):
-            np.testing.assert_array_equal(oracle.array(case, kind), usual.array(case, kind))
-        brain = oracle.array(case, "brain").astype(bool)
+            np.testing.assert_array_equal(oracle.read(case, kind), usual.read(case, kind))
+        brain = oracle.read(case, "brain").astype(bool)
         for i, channel in enumerate(truth, start=16):
             kind = channel.name.removeprefix("true_")
             image = nib.Nifti1Image.from_filename(tree / "truth" / case / f"{case}_space-ncct_{kind}.nii.gz")

@@ -100,8 +100,8 @@ def _require_plausible(store: SliceStore, tree: Path) -> None:
     """The ADC file is in 10⁻³ mm²/s, the mask has 523 voxels of 2 mm."""
     record = store.records["sub-a"]
     scaling = {c.name: c.scaling for c in store.spec.target}
-    brain, lesion = store.array("sub-a", "brain") > 0, store.array("sub-a", "lesion") > 0
-    dwi, adc = (store.array("sub-a", "target")[:, i].astype(np.float32) for i in range(2))
+    brain, lesion = store.read("sub-a", "brain") > 0, store.read("sub-a", "lesion") > 0
+    dwi, adc = (store.read("sub-a", "target")[:, i].astype(np.float32) for i in range(2))
     assert 600 < np.median(scaling["adc"].decode(adc)[brain]) < 1100
     assert np.median(scaling["dwi"].decode(dwi)[brain]) == pytest.approx(1, abs=0.15)
     assert lesion.sum() * record.geometry.voxel_ml == pytest.approx(523 * 0.008, rel=0.3)
@@ -148,7 +148,7 @@ def copies(tree: Path, command: Command) -> list[PatientVolumes]:
 
 
 def _volumes(store: SliceStore, name: str) -> PatientVolumes:
-    target, brain, lesion = (np.array(store.array(name, kind)) for kind in ("target", "brain", "lesion"))
+    target, brain, lesion = (np.array(store.read(name, kind)) for kind in ("target", "brain", "lesion"))
     image = store.spec.decode_target(torch.from_numpy(target)).numpy() * brain[:, None]
     thickness = store.records[name].geometry.slice_distance
     return PatientVolumes(

@@ -12,6 +12,11 @@ NIFTI = (".nii.gz", ".nii")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+def is_case_name(name: object) -> bool:
+    """Whether a case can be called so: letters, digits, ".", "_" and "-", and the first of them a letter or digit."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 @dataclass(frozen=True)
 class Case:
     """One patient.
@@ -58,7 +63,7 @@ def find_cases(layout: Layout, root: Path, roles: Iterable[str]) -> tuple[list[C
     faults: list[CaseFault] = []
     unique: dict[str, Case] = {}
     for case in found:
-        if not _NAME.fullmatch(case.name):
+        if not is_case_name(case.name):
             faults.append(CaseFault(case.name, "name unfit for a file; use letters, digits, '.', '_' and '-'"))
         elif case.name in unique:
             there = sorted({str(p.parent) for c in (unique[case.name], case) for p in c.expected.values()})

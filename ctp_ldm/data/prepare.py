@@ -1,5 +1,6 @@
 """Prepare a whole data set: cases in parallel, faults of all of them in one run."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from ctp_ldm.data.check import Fingerprint, describe_task, duplicates
 from ctp_ldm.data.faults import CaseFault, DataFaults
 from ctp_ldm.data.parallel import each_case
 from ctp_ldm.data.preparation import Settings, prepare_case
-from ctp_ldm.data.store import CaseRecord, SliceStore, StoreWriter
+from ctp_ldm.data.store import CaseRecord, SliceStore
+from ctp_ldm.data.store_writer import StoreWriter
 from ctp_ldm.data.task import Task
 from ctp_ldm.data.timing import sidecar_of
 
@@ -66,7 +68,7 @@ def prepare(
     refused = {fault.case for fault in faults}
     cases = [case for case in cases if case.name not in refused]
     with StoreWriter(store, settings.spec(task)) as writer:
-        origins = {case.name: _origin(case, task, settings) for case in cases}
+        origins = {case.name: _origin(case, root, task, settings) for case in cases}
         there = {case.name: writer.finished(case.name, origins[case.name], verify) for case in cases}
         kept = {name: record for name, record in there.items() if record is not None}
         todo = [case for case in cases if case.name not in kept]
@@ -96,12 +98,12 @@ def _faults_known(cases: list[Case], fingerprint: Fingerprint) -> list[CaseFault
     return faults
 
 
-def _origin(case: Case, task: Task, settings: Settings) -> dict[str, Any]:
-    """What a prepared case was made from: when this changes it is made anew."""
+def _origin(case: Case, root: Path, task: Task, settings: Settings) -> dict[str, Any]:
+    """What a prepared case was made from, in paths below `root`: when this changes it is made anew."""
     files = {}
     for role, path in sorted(case.files.items()):
         states = [p.stat() for p in (path, sidecar_of(path)) if p.is_file()]
-        files[role] = [str(path.resolve()), *(n for s in states for n in (s.st_size, s.st_mtime_ns))]
+        files[role] = [os.path.relpath(path, root), *(n for s in states for n in (s.st_size, s.st_mtime_ns))]
     return {
         "files": files,
         "frame_interval": case.frame_interval,

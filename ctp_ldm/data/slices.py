@@ -75,8 +75,11 @@ class SliceDataset(Dataset[dict[str, Any]]):
         neighbours = [min(max(z + k, 0), depth - 1) for k in range(-self.context, self.context + 1)]
         found: dict[str, Tensor] = {}
         for kind in self.kinds:
-            stored = self.store.array(case, kind)
-            values = np.concatenate([stored[n] for n in neighbours]) if kind == "source" else np.array(stored[z])
+            if kind == "source":
+                stored = self.store.read(case, kind, range(neighbours[0], neighbours[-1] + 1))
+                values = np.concatenate([stored[n - neighbours[0]] for n in neighbours])
+            else:
+                values = self.store.read(case, kind, range(z, z + 1))[0]
             found[kind] = torch.from_numpy(values if values.ndim == 3 else values[None])
         where: dict[str, Any] = {"case": case, "slice_index": z}
         if self.draw_flip is not None:
@@ -86,8 +89,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
             theta = self.draw_move(draw)
             if self.move_here:
                 # The neighbours of a 2.5D source may be larger than the slice between them.
-                brain = self.store.array(case, "brain")
-                found = move_slice(found, theta, np.any([brain[n] for n in neighbours], axis=0))
+                brain = self.store.read(case, "brain", range(neighbours[0], neighbours[-1] + 1))
+                found = move_slice(found, theta, np.any(brain, axis=0))
             else:
                 found[MOVE] = theta
         return {**found, **where}

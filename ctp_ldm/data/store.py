@@ -1,9 +1,12 @@
-"""The prepared slice store: memory-mapped, slice-major, written atomically.
+"""The prepared slice store: slice-major, checksummed slice by slice, written atomically.
 
     STORE/manifest.json            versions, data spec, and a record of each case with checksums
     STORE/cases/<name>/source.npy  (Z, Cs, H, W) float16    target.npy likewise
     STORE/cases/<name>/brain.npy   (Z, H, W) uint8          lesion.npy likewise
     STORE/cases/<name>/case.json   the case's record and what it was made from
+
+Slices are read from their files, which are closed again: thousands of cases need no more open files than one. Every
+slice that is read is compared with its checksum, so that training cannot go on with a damaged or exchanged one.
 
 Half precision: in [−1, 1] it rounds by at most 2⁻¹² = 2.4e-4. That is 0.4 × 10⁻⁶ mm²/s of ADC, 0.0005 of relative
 DWI, 0.01 HU before contrast, and of enhancement 0.002 HU at 5 HU and 0.2 HU at 200 HU: a hundredth of the noise (the
@@ -12,23 +15,29 @@ tests compute these from the scalings).
 
 import hashlib
 import json
-import shutil
+import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ctp_ldm import __version__
-from ctp_ldm.data.preparation import PreparedCase
+from ctp_ldm.data.cases import is_case_name
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.spec import DataSpec
 
-FORMAT, VERSION = "ctp-ldm slice store", 4
+FORMAT, VERSION = "ctp-ldm slice store", 5
 MANIFEST = "manifest.json"
 Kind = Literal["source", "target", "brain", "lesion"]
+DTYPES: dict[Kind, type[np.generic]] = {
+    "source": np.float16,
+    "target": np.float16,
+    "brain": np.uint8,
+    "lesion": np.uint8,
+}
+AGAIN = "run ctp-ldm prepare with --verify, which makes damaged cases anew"
 
 
 class StoreError(ValueError):
@@ -41,7 +50,7 @@ class CaseRecord:
 
     brain_voxels, lesion_voxels: voxels of each slice; lesion_voxels is None where there is no lesion mask.
     digests: role → digest of the content of the image file it was made from.
-    checksums: array → BLAKE2 checksum of its file.
+    checksums: array → CRC-32 of each slice.
     remarks: what is odd about the case, in the words of `check`.
     resampling: noise and sharpness in the file and on the grid (`resampled.Resampled`).
     """
@@ -50,31 +59,56 @@ class CaseRecord:
     geometry: Geometry
     brain_voxels: list[int]
     lesion_voxels: list[int] | None
-    has_target: bool
     digests: dict[str, str]
-    checksums: dict[str, str]
+    checksums: dict[Kind, list[int]]
     remarks: list[str]
     resampling: dict[str, Any]
+
+    @property
+    def has_target(self) -> bool:
+        return "target" in self.checksums
 
     def complete(self, needs_lesion: bool) -> bool:
         """Whether the case can be trained and tested on."""
         return self.has_target and not (needs_lesion and self.lesion_voxels is None)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**self.__dict__, "geometry": self.geometry.to_plain()}
+        """Plain data for JSON, with a checksum of it all."""
+        plain = {**self.__dict__, "geometry": self.geometry.to_plain()}
+        return {**plain, "signature": signature(plain)}
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Self:
-        """Rebuild from `to_plain`."""
-        return cls(**{**plain, "geometry": Geometry.from_plain(plain["geometry"])})
+    def from_plain(cls, plain: dict[str, Any], spec: DataSpec) -> Self:
+        """Rebuild from `to_plain`.
+
+        Raises:
+            StoreError: it is not as it was written, not of this spec's grid, or its name is unfit for a folder.
+        """
+        content = {key: value for key, value in plain.items() if key != "signature"}
+        if not is_case_name(plain["name"]):
+            raise StoreError(f"{plain['name']!r} is unfit for the name of a case")
+        if plain["signature"] != signature(content):
+            raise StoreError(f"the record of {plain['name']} is not as it was written")
+        record = cls(**{**content, "geometry": Geometry.from_plain(content["geometry"])})
+        lists: list[list[Any]] = [record.brain_voxels, *record.checksums.values()]
+        lists += [] if record.lesion_voxels is None else [record.lesion_voxels]
+        agreeing = (
+            (record.geometry.size, record.geometry.spacing) == (spec.size, spec.spacing)
+            and {len(each) for each in lists} == {record.geometry.slices}
+            and {"source", "brain"} <= record.checksums.keys() <= DTYPES.keys()
+            and ("lesion" in record.checksums) == (record.lesion_voxels is not None)
+        )
+        if not agreeing:
+            raise StoreError(f"the record of {record.name} contradicts itself or the store's spec")
+        return record
 
 
 class SliceStore:
-    """A finished store, for reading. Opening it reads the manifest only.
+    """A finished store, for reading. Opening it reads the manifest, and asks for the arrays' sizes.
 
     Raises:
-        StoreError: the folder is missing, unfinished, of another version, or its manifest is damaged.
+        StoreError: the folder is missing, unfinished, of another version, its manifest is damaged, or arrays are
+            missing or cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,172 +120,138 @@ class SliceStore:
         try:
             content = json.loads(manifest.read_text())
             found = (content.get("format"), content.get("version"))
-            if found != (FORMAT, VERSION):
-                raise StoreError(
-                    f"{manifest} is of {found[0]!r} version {found[1]!r}; expected {FORMAT!r} version {VERSION}: "
-                    "prepare it again with this version of ctp-ldm"
-                )
-            self.spec = DataSpec.from_plain(content["spec"])
-            self.records = {r["name"]: CaseRecord.from_plain(r) for r in content["cases"]}
-        except StoreError:
-            raise
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (AttributeError, ValueError) as error:
             raise StoreError(f"{manifest} is damaged ({error!r}); run ctp-ldm prepare again") from error
-        self._open: dict[tuple[str, str], np.ndarray] = {}
+        if found != (FORMAT, VERSION):
+            raise StoreError(
+                f"{manifest} is of {found[0]!r} version {found[1]!r}; expected {FORMAT!r} version {VERSION}: "
+                "prepare it again with this version of ctp-ldm"
+            )
+        try:
+            self.spec = DataSpec.from_plain(content["spec"])
+            records = [CaseRecord.from_plain(plain, self.spec) for plain in content["cases"]]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            told = str(error) if isinstance(error, StoreError) else repr(error)
+            raise StoreError(f"{manifest} is damaged ({told}); run ctp-ldm prepare again") from error
+        self.records = {record.name: record for record in records}
+        self._starts: dict[tuple[str, Kind], int] = {}
+        self._require_arrays()
 
-    def array(self, case: str, kind: Kind) -> np.ndarray:
-        """One array of a case, memory-mapped, slice-major."""
-        if (case, kind) not in self._open:
-            path = self.path / "cases" / case / f"{kind}.npy"
-            try:
-                self._open[case, kind] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise StoreError(f"{path} cannot be read ({error}); run ctp-ldm prepare again") from error
-        return self._open[case, kind]
+    def _require_arrays(self) -> None:
+        """All of them before any work: some belong to patients whom nobody reads before the test."""
+        faults = []
+        for record in self.records.values():
+            for kind in record.checksums:
+                path = self._path(record.name, kind)
+                found = path.stat().st_size if path.is_file() else 0
+                expected = math.prod(_shape(kind, record, self.spec)) * np.dtype(DTYPES[kind]).itemsize
+                if found < expected:
+                    faults.append(f"{path}: {f'{found} of at least {expected} bytes' if found else 'no file'}")
+        if faults:
+            shown = faults if len(faults) <= 10 else [*faults[:9], f"… and {len(faults) - 9} more"]
+            raise StoreError("\n  ".join([f"{len(faults)} damaged array(s); {AGAIN}:", *shown]))
+
+    def _path(self, case: str, kind: Kind) -> Path:
+        return self.path / "cases" / case / f"{kind}.npy"
+
+    def read(self, case: str, kind: Kind, slices: range | None = None) -> np.ndarray:
+        """Neighbouring slices of an array of a case, or all of them, as they were written.
+
+        Args:
+            case: its name.
+            kind: which array.
+            slices: without gaps, in order; None for all.
+
+        Returns:
+            (n, C, H, W) of images, (n, H, W) of masks.
+
+        Raises:
+            StoreError: the case has no such array, its file is missing or another, or a slice is not as it was written.
+        """
+        record, path = self.records[case], self._path(case, kind)
+        if kind not in record.checksums:
+            raise StoreError(f"{case} has no {kind} in {self.path}")
+        try:
+            if (case, kind) not in self._starts:
+                self._starts[case, kind] = _start(path, kind, record, self.spec)
+            return _read(path, kind, record, self.spec, self._starts[case, kind], slices)
+        except (FileNotFoundError, ValueError, EOFError) as error:
+            raise StoreError(f"{path}: {error}; {AGAIN}") from error
 
     def verify(self) -> list[str]:
-        """Read every array and compare it with its checksum, with a progress bar; what is wrong, file by file."""
+        """Read every array and compare it with its checksums, with a progress bar; what is wrong, file by file."""
         faults = []
         for record in tqdm(self.records.values(), desc="verify", unit="case"):
-            faults += damaged(self.path / "cases" / record.name, record)
+            folder = self.path / "cases" / record.name
+            try:
+                same = json.loads((folder / "case.json").read_text())["record"] == record.to_plain()
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
+                same = False
+            faults += [] if same else [f"{folder / 'case.json'}: missing, damaged, or not of this case; {AGAIN}"]
+            faults += damaged(folder, record, self.spec)
         return faults
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Workers map the files themselves instead of receiving copies of the arrays.
-        return {**self.__dict__, "_open": {}}
 
-
-def damaged(folder: Path, record: CaseRecord) -> list[str]:
+def damaged(folder: Path, record: CaseRecord, spec: DataSpec) -> list[str]:
     """The files of a case that are missing or not as they were written."""
     faults = []
-    for kind, expected in record.checksums.items():
+    for kind in record.checksums:
         path = folder / f"{kind}.npy"
-        found = _checksum(path) if path.is_file() else "no file"
-        if found != expected:
-            faults.append(f"{path}: found {found}, expected checksum {expected}; run ctp-ldm prepare … --verify")
+        try:
+            _read(path, kind, record, spec, _start(path, kind, record, spec))
+        except (FileNotFoundError, ValueError, EOFError) as error:
+            faults.append(f"{path}: {error}; {AGAIN}")
     return faults
 
 
-class StoreWriter:
-    """Writes cases one by one; nothing that is half-written can be taken for whole. To be used in a `with`.
+def _shape(kind: Kind, record: CaseRecord, spec: DataSpec) -> tuple[int, ...]:
+    """(Z, C, H, W) of images, (Z, H, W) of masks."""
+    channels = {"source": (len(spec.source),), "target": (len(spec.target),)}.get(kind, ())
+    return (record.geometry.slices, *channels, *spec.size)
 
-    Args:
-        path: the store's folder; made when missing.
-        spec: what the numbers mean.
+
+def _start(path: Path, kind: Kind, record: CaseRecord, spec: DataSpec) -> int:
+    """Where the values of an array's file begin, in bytes.
 
     Raises:
-        StoreError: the folder holds something else, or a store of another spec, or another process writes to it.
+        FileNotFoundError, ValueError, EOFError: it is missing, damaged, or another array.
     """
-
-    def __init__(self, path: Path, spec: DataSpec) -> None:
-        self.path, self.spec = Path(path), spec
-        self._cases = self.path / "cases"
-
-    def __enter__(self) -> Self:
-        path, header = self.path, self.path / "store.json"
-        mine = {"format": FORMAT, "version": VERSION, "spec": self.spec.to_plain()}
-        if self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{path} is a file; expected a folder for the store")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            if not header.is_file():
-                raise StoreError(f"{path} is not empty and not a slice store; choose an empty or a new folder")
-            if json.loads(header.read_text()) != mine:
-                raise StoreError(
-                    f"{path} was prepared with other settings (task, spacing, size, slice_thickness or "
-                    "version); choose another folder or remove it"
-                )
-        self._cases.mkdir(parents=True, exist_ok=True)
-        _write_json(header, mine)
-        self._lock = FileLock(path / "store.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StoreError(f"another process is writing to {path}; wait for it, or choose another folder") from error
-        # Cases may be written anew from here on: until `finish` an earlier manifest would describe other arrays.
-        (self.path / MANIFEST).unlink(missing_ok=True)
-        for leftover in self._cases.glob(".*"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Workers write cases under their parent's lock.
-        return {k: v for k, v in self.__dict__.items() if k != "_lock"}
-
-    def finished(self, name: str, origin: dict[str, Any], verify: bool = False) -> CaseRecord | None:
-        """The record of a case that is already there, made from the same files with the same settings.
-
-        Args:
-            name: of the case.
-            origin: what it should have been made from.
-            verify: also compare its arrays with their checksums.
-        """
-        path = self._cases / name / "case.json"
-        if not path.is_file():
-            return None
-        try:
-            content = json.loads(path.read_text())
-            record = CaseRecord.from_plain(content["record"])
-            good = content["origin"] == origin and not (verify and damaged(path.parent, record))
-            return record if good else None
-        except (ValueError, KeyError, TypeError):
-            return None  # a damaged record: the case is made anew
-
-    def write(self, name: str, prepared: PreparedCase, origin: dict[str, Any]) -> CaseRecord:
-        """Write one case: all files into a hidden folder, which then gets its name."""
-        partial, final = self._cases / f".{name}", self._cases / name
-        partial.mkdir()
-        checksums = {}
-        for kind, array, dtype in (
-            ("source", prepared.source, np.float16),
-            ("target", prepared.target, np.float16),
-            ("brain", prepared.brain, np.uint8),
-            ("lesion", prepared.lesion, np.uint8),
-        ):
-            if array is not None:
-                np.save(partial / f"{kind}.npy", array.astype(dtype), allow_pickle=False)
-                checksums[kind] = _checksum(partial / f"{kind}.npy")
-        record = CaseRecord(
-            name=name,
-            geometry=prepared.geometry,
-            brain_voxels=[int(n) for n in prepared.brain.sum(axis=(1, 2))],
-            lesion_voxels=None if prepared.lesion is None else [int(n) for n in prepared.lesion.sum(axis=(1, 2))],
-            has_target=prepared.target is not None,
-            digests=prepared.digests,
-            checksums=checksums,
-            remarks=prepared.remarks,
-            resampling=prepared.resampling,
-        )
-        _write_json(partial / "case.json", {"record": record.to_plain(), "origin": origin})
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        return record
-
-    def finish(self, records: list[CaseRecord]) -> SliceStore:
-        """Write the manifest, which makes the folder a store."""
-        _write_json(
-            self.path / MANIFEST,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "made_by": f"ctp-ldm {__version__}",
-                "spec": self.spec.to_plain(),
-                "cases": [record.to_plain() for record in records],
-            },
-        )
-        return SliceStore(self.path)
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    expected = (_shape(kind, record, spec), np.dtype(DTYPES[kind]))
+    if (mapped.shape, mapped.dtype) != expected or not mapped.flags.c_contiguous:
+        raise ValueError(f"found {mapped.dtype} {mapped.shape}, expected {expected[1]} {expected[0]}")
+    return int(mapped.offset)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, separators=(",", ":")))
-    temporary.replace(path)
+def _read(
+    path: Path, kind: Kind, record: CaseRecord, spec: DataSpec, start: int, slices: range | None = None
+) -> np.ndarray:
+    """Slices of an array's file, compared with their checksums.
+
+    Raises:
+        FileNotFoundError, ValueError: it is missing, cut off, or not as it was written.
+    """
+    total, *shape = _shape(kind, record, spec)
+    wanted = range(total) if slices is None else slices
+    each, dtype = math.prod(shape), np.dtype(DTYPES[kind])
+    offset = start + wanted.start * each * dtype.itemsize
+    values = np.fromfile(path, dtype, len(wanted) * each, offset=offset).reshape(len(wanted), *shape)
+    wrong = [z for z, slice_ in zip(wanted, values, strict=True) if checksum(slice_) != record.checksums[kind][z]]
+    if wrong:
+        raise ValueError(f"slices {wrong} are not as they were written")
+    return values
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def plain_json(content: dict[str, Any]) -> str:
+    """One text for one content: what checksums are made of."""
+    return json.dumps(content, separators=(",", ":"))
+
+
+def checksum(slice_: np.ndarray) -> int:
+    """CRC-32 of a slice without gaps: hundredths of a millisecond, so that all that is read can be compared."""
+    return zlib.crc32(slice_)  # type: ignore[arg-type]
+
+
+def signature(record: dict[str, Any]) -> str:
+    """BLAKE2 of a case's plain record."""
+    return hashlib.blake2b(plain_json(record).encode(), digest_size=8).hexdigest()

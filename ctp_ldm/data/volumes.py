@@ -18,6 +18,7 @@ from ctp_ldm.data.headers import read_orientation
 from ctp_ldm.data.timing import Timing, read_timing
 from ctp_ldm.forms import Forms
 from ctp_ldm.geometry import to_ras
+from ctp_ldm.machine import is_exhausted
 
 GRID_TOLERANCE_MM = 1e-3
 DEFLATE_RATIO = 1032
@@ -83,6 +84,8 @@ def read_volume(
         _require_possible_size(path, image)
         values = _numbers(image)
     except _UNREADABLE as error:
+        if is_exhausted(error):
+            raise
         raise DataFault(f"{path} cannot be read as NIfTI ({error!r}); replace the file") from error
     kept = [axis for axis, n in enumerate(values.shape) if axis < 3 or n > 1]
     if len(kept) == dimensions:

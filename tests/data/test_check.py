@@ -585,13 +585,13 @@ TASKS = {
 def _require_channels(store: SliceStore, seed: int, name: str) -> None:
     """Channels of one file each hold the patient's own values in the brain, as far as their scaling reaches."""
     record, images = store.records[name], trees.patient(seed)
-    brain = store.array(name, "brain") > 0
+    brain = store.read(name, "brain") > 0
     for kind, channels in (("source", store.spec.source), ("target", store.spec.target)):
         for number, channel in enumerate(channels):
             if channel.name.startswith(("ctp", "dwi")):
                 continue
             truth = channel.scaling.encode(record.geometry.to_grid(images[channel.name]))
-            found = store.array(name, kind)[:, number]  # type: ignore[arg-type]
+            found = store.read(name, kind)[:, number]  # type: ignore[arg-type]
             np.testing.assert_allclose(found[brain], truth[brain], atol=HALF_STEP)
 
 
@@ -622,11 +622,11 @@ def test_dwi_alone_is_relative_to_normal_tissue_or_without_adc_to_the_whole_brai
     options = [*GRID, "--data.sources={ncct: NonContrastCT}", "--data.targets={dwi: RelativeDWI}"]
     assert run("prepare", tmp_path / "tree", tmp_path / "store", *options).error == ""
     store = SliceStore(tmp_path / "store")
-    brain = store.array("sub-stroke0001", "brain") > 0
+    brain = store.read("sub-stroke0001", "brain") > 0
     grid = store.records["sub-stroke0001"].geometry
     dwi, adc = (grid.to_grid(images[role])[brain] for role in ("dwi", "adc"))
     reference = np.median(dwi[(adc >= 650) & (adc <= 950)] if with_adc else dwi)
-    found = RelativeDWI().scaling.decode(store.array("sub-stroke0001", "target")[:, 0][brain].astype(np.float32))
+    found = RelativeDWI().scaling.decode(store.read("sub-stroke0001", "target")[:, 0][brain].astype(np.float32))
     np.testing.assert_allclose(found, (dwi / reference).clip(0, 4), atol=2 * HALF_STEP * 4)
 
 
@@ -694,8 +694,8 @@ def test_every_spelling_of_a_tree_makes_the_same_store(plain_store: Path, tmp_pa
     for plain_name, name in zip(expected.records, found.records, strict=True):
         for kind in ("source", "target", "brain", "lesion"):
             np.testing.assert_allclose(
-                found.array(name, kind).astype(np.float32),
-                expected.array(plain_name, kind).astype(np.float32),
+                found.read(name, kind).astype(np.float32),
+                expected.read(plain_name, kind).astype(np.float32),
                 atol=HALF_STEP if kind in ("source", "target") else 0,
             )
 
@@ -722,5 +722,5 @@ def test_a_real_isles22_case_is_read_as_what_it_is(shared_data: Path, tmp_path: 
     options += ["--fingerprint", str(tmp_path / "fingerprint.json")]
     assert run("prepare", root, tmp_path / "store", *options).error == ""
     store = SliceStore(tmp_path / "store")
-    assert store.array(name, "lesion").sum() == 523
-    assert store.array(name, "source").shape == (73, 1, 96, 112)
+    assert store.read(name, "lesion").sum() == 523
+    assert store.read(name, "source").shape == (73, 1, 96, 112)

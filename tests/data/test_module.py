@@ -117,10 +117,10 @@ def test_slices_with_lesion_are_shown_as_often_as_asked(shared_store: Path, fact
     split = RandomSplit(0.17, 0.17)
     module = _ready(_module(shared_store, lesion_oversampling=factor, batch_size=4, split=split), "fit")
     store, shown = SliceStore(shared_store), Counter(_shown(module.train_dataloader()))
-    with_lesion = [n for (name, z), n in shown.items() if store.array(name, "lesion")[z].any()]
+    with_lesion = [n for (name, z), n in shown.items() if store.read(name, "lesion")[z].any()]
     assert len(with_lesion) >= 2
     assert abs(sum(with_lesion) - factor * len(with_lesion)) <= 0.5  # to the nearest whole number, halves either way
-    assert {n for (name, z), n in shown.items() if not store.array(name, "lesion")[z].any()} == {1}
+    assert {n for (name, z), n in shown.items() if not store.read(name, "lesion")[z].any()} == {1}
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_evaluation_gives_every_slice_with_brain_once_in_order_and_unchanged(
         for i, (name, z) in enumerate(zip(batch["case"], batch["slice_index"].tolist(), strict=True)):
             given.append((name, z))
             for kind in ("source", "target"):
-                np.testing.assert_array_equal(batch[kind][i], store.array(name, kind)[z].astype(np.float32))
-            np.testing.assert_array_equal(batch["brain"][i, 0], store.array(name, "brain")[z])
-    with_brain = [(name, z) for name in module.parts[part] for z in range(6) if store.array(name, "brain")[z].any()]
+                np.testing.assert_array_equal(batch[kind][i], store.read(name, kind)[z].astype(np.float32))
+            np.testing.assert_array_equal(batch["brain"][i, 0], store.read(name, "brain")[z])
+    with_brain = [(name, z) for name in module.parts[part] for z in range(6) if store.read(name, "brain")[z].any()]
     assert given == with_brain
     assert len(given) == sum(module.slices_with_brain(name) for name in module.parts[part])
 
@@ -216,7 +216,7 @@ def test_the_model_sees_the_slices_moved_as_they_were_drawn(shared_store: Path) 
     assert set(batch) - set(sample) == {"move"}
     assert _shown([moved_here]) == _shown([batch])
     for kind in ("source", "target", "brain", "lesion"):
-        arrays = [np.array(store.array(name, kind)[z], np.float32) for name, z in _shown([batch])]
+        arrays = [np.array(store.read(name, kind)[z], np.float32) for name, z in _shown([batch])]
         plain = torch.from_numpy(np.stack(arrays)).reshape(sample[kind].shape)
         assert torch.equal(sample[kind], move({kind: plain}, batch["move"])[kind])
         # In the loader only the brain's surroundings are interpolated, to the same picture.
@@ -243,7 +243,7 @@ def test_slices_that_are_only_flipped_are_so_exactly(
         for i, ((name, z), number) in enumerate(zip(_shown([batch]), batch["flip"].tolist(), strict=True)):
             flips.append(number)
             for kind in ("source", "target", "brain", "lesion"):
-                stored = store.array(name, kind).astype(np.float32)
+                stored = store.read(name, kind).astype(np.float32)
                 neighbours = np.clip(np.arange(z - context, z + context + 1), 0, len(stored) - 1)
                 plain = stored[neighbours if kind == "source" else [z]].reshape(batch[kind][i].shape)
                 np.testing.assert_array_equal(batch[kind][i], _reversed(plain, number))
@@ -259,7 +259,7 @@ def test_all_that_training_can_show_is_counted_where_slices_are_only_flipped(sha
         assert sorted(showings.keys) == [(name, z, flip) for name, z in slices for flip in range(variants)]
         targets = torch.cat([batch["target"] for batch in showings.batches])
         for target, (name, z, flip) in zip(targets, showings.keys, strict=True):
-            np.testing.assert_array_equal(target, _reversed(store.array(name, "target")[z], flip))
+            np.testing.assert_array_equal(target, _reversed(store.read(name, "target")[z], flip))
         digests.add(showings.digest)
     other = _ready(_module(shared_store, augment="flips", split=KFold(3, 1)), "fit")
     assert len({*digests, other.showings().digest}) == 4
@@ -303,11 +303,11 @@ def test_context_is_the_neighbouring_slices_from_below_to_above(shared_store: Pa
     for batch in _samples(module, module.train_dataloader() if stage == "fit" else module.test_dataloader()):
         _require_sample(batch, 16 * (1 + 2 * context), 2)
         for source, target, (name, z) in zip(batch["source"], batch["target"], _shown([batch]), strict=True):
-            volume = store.array(name, "source").astype(np.float32)
+            volume = store.read(name, "source").astype(np.float32)
             # Beyond the first and last slice these are repeated.
             neighbours = np.clip(np.arange(z - context, z + context + 1), 0, len(volume) - 1)
             np.testing.assert_array_equal(source, volume[neighbours].reshape(source.shape))
-            np.testing.assert_array_equal(target, store.array(name, "target")[z].astype(np.float32))
+            np.testing.assert_array_equal(target, store.read(name, "target")[z].astype(np.float32))
             shown.append((z, len(volume)))
     assert {0, 1} <= {z for z, _ in shown}
     assert any(z == depth - 1 for z, depth in shown)
@@ -539,9 +539,7 @@ def test_sources_of_predicted_nifti_cases_are_those_of_the_store(
     assert module.store is not None
     assert module.store.path != shared_store
     for name in NAMES:
-        np.testing.assert_array_equal(
-            module.store.array(name, "source"), SliceStore(shared_store).array(name, "source")
-        )
+        np.testing.assert_array_equal(module.store.read(name, "source"), SliceStore(shared_store).read(name, "source"))
         assert module.geometry(name) == SliceStore(shared_store).records[name].geometry
 
 
@@ -611,8 +609,8 @@ def test_dwi_alone_has_the_scale_it_has_beside_adc(shared_tree: Path, shared_sto
     store, _ = prepare(shared_tree, module.store_path, module.task, module.layout, module.settings, workers=1)
     assert store.spec.target_names == ["dwi"]
     for name in NAMES:
-        both = SliceStore(shared_store).array(name, "target")
-        np.testing.assert_array_equal(store.array(name, "target"), both[:, :1])
+        both = SliceStore(shared_store).read(name, "target")
+        np.testing.assert_array_equal(store.read(name, "target"), both[:, :1])
     for batch in _samples(module, _ready(module, "test").test_dataloader()):
         _require_sample(batch, 16, 1)
 

@@ -250,8 +250,8 @@ def test_a_case_without_mri_is_a_fault_unless_it_is_for_prediction(
     record = store.records[NAMES[1]]
     assert record.has_target == (kinds == ("lesion-msk",))
     assert (record.lesion_voxels is None) == ("lesion-msk" in kinds)
-    with pytest.raises(StoreError, match="cannot be read"):
-        store.array(NAMES[1], "lesion" if record.has_target else "target")
+    with pytest.raises(StoreError, match=f"{NAMES[1]} has no (lesion|target)"):
+        store.read(NAMES[1], "lesion" if record.has_target else "target")
 
 
 def test_a_case_without_its_source_is_a_fault_even_for_prediction(tree: Path, tmp_path: Path) -> None:
@@ -335,21 +335,21 @@ def test_a_case_whose_files_changed_is_made_anew_and_no_other(
     tree: Path, tmp_path: Path, change: Callable[[Path], None], kind: str
 ) -> None:
     before, _ = _prepare(tree, tmp_path / "store")
-    old = np.array(before.array(NAMES[1], kind))  # type: ignore[arg-type]
+    old = np.array(before.read(NAMES[1], kind))  # type: ignore[arg-type]
     times = _case_times(tmp_path / "store")
     change(tree)
     after, _ = _prepare(tree, tmp_path / "store")
     now = _case_times(tmp_path / "store")
     assert [name for name in NAMES if now[name] != times[name]] == [NAMES[1]]
-    assert not np.array_equal(after.array(NAMES[1], kind), old)  # type: ignore[arg-type]
+    assert not np.array_equal(after.read(NAMES[1], kind), old)  # type: ignore[arg-type]
 
 
 def test_other_phases_under_the_same_channel_names_are_made_anew(shared_tree: Path, tmp_path: Path) -> None:
     before, _ = _prepare(shared_tree, tmp_path / "store")
-    old = np.array(before.array(NAMES[0], "source"))
+    old = np.array(before.read(NAMES[0], "source"))
     faster = replace(TASK, sources={"ctp": CTPerfusion(interval=2.0)})
     after, _ = _prepare(shared_tree, tmp_path / "store", task=faster)
-    assert not np.array_equal(after.array(NAMES[0], "source"), old)
+    assert not np.array_equal(after.read(NAMES[0], "source"), old)
 
 
 def test_a_finished_store_is_unfinished_while_a_later_run_has_faults(tree: Path, tmp_path: Path) -> None:
@@ -423,27 +423,27 @@ def test_stored_values_are_the_encoded_ones_within_half_precision(shared_tree: P
         assert prepared.target is not None
         assert prepared.lesion is not None
         for kind, exact in (("source", prepared.source), ("target", prepared.target)):
-            stored = store.array(case.name, kind)  # type: ignore[arg-type]
+            stored = store.read(case.name, kind)  # type: ignore[arg-type]
             assert stored.dtype == np.float16
             assert stored.shape == exact.shape
             assert np.abs(stored.astype(np.float32) - exact).max() <= HALF_ROUNDING
-        np.testing.assert_array_equal(store.array(case.name, "brain"), prepared.brain)
-        np.testing.assert_array_equal(store.array(case.name, "lesion"), prepared.lesion)
+        np.testing.assert_array_equal(store.read(case.name, "brain"), prepared.brain)
+        np.testing.assert_array_equal(store.read(case.name, "lesion"), prepared.lesion)
 
 
 def test_everything_stored_is_in_range_and_background_outside_the_brain(shared_store: Path) -> None:
     store = SliceStore(shared_store)
     for name, record in store.records.items():
-        outside = store.array(name, "brain") == 0
+        outside = store.read(name, "brain") == 0
         for kind, channels in (("source", store.spec.source), ("target", store.spec.target)):
-            values = store.array(name, kind).astype(np.float32)  # type: ignore[arg-type]
+            values = store.read(name, kind).astype(np.float32)  # type: ignore[arg-type]
             assert np.abs(values).max() <= 1
             for i, channel in enumerate(channels):
                 assert (values[:, i][outside] == channel.scaling.background).all()
                 assert np.ptp(values[:, i][~outside]) > 0
-        assert set(np.unique(store.array(name, "lesion"))) <= {0, 1}
+        assert set(np.unique(store.read(name, "lesion"))) <= {0, 1}
         assert record.brain_voxels == [int((~slice_).sum()) for slice_ in outside]
-        assert record.lesion_voxels == [int(slice_.sum()) for slice_ in store.array(name, "lesion")]
+        assert record.lesion_voxels == [int(slice_.sum()) for slice_ in store.read(name, "lesion")]
 
 
 def test_adc_comes_back_to_the_file_it_was_read_from(shared_tree: Path, tmp_path: Path) -> None:
@@ -453,8 +453,8 @@ def test_adc_comes_back_to_the_file_it_was_read_from(shared_tree: Path, tmp_path
     store, _ = _prepare(shared_tree, tmp_path / "store", Settings(spacing, (40, 48)), skip_invalid=True)
     geometry = store.records[NAMES[4]].geometry
     assert nib.aff2axcodes(image.affine) != ("R", "A", "S")
-    adc = store.spec.target[1].scaling.decode(store.array(NAMES[4], "target")[:, 1].astype(np.float32))
-    brain = geometry.from_grid(store.array(NAMES[4], "brain")) > 0.5
+    adc = store.spec.target[1].scaling.decode(store.read(NAMES[4], "target")[:, 1].astype(np.float32))
+    brain = geometry.from_grid(store.read(NAMES[4], "brain")) > 0.5
     expected = image.get_fdata().clip(0, 3000)
     assert brain.sum() > 1500
     assert np.abs(geometry.from_grid(adc) - expected)[brain].max() <= 3000 / 2 * HALF_ROUNDING + 1e-2
@@ -482,12 +482,12 @@ def test_a_given_brain_mask_is_used_and_values_follow_their_closed_form(tmp_path
     ras = {key: np.moveaxis(array[::-1], 2, 0) for key, array in (("values", values), ("mask", mask))}  # AFFINE is LAS
     assert AFFINE[0, 0] < 0
     inside = ras["mask"] > 0
-    np.testing.assert_array_equal(store.array("p1", "brain"), inside)
-    np.testing.assert_array_equal(store.array("p1", "lesion"), inside & (ras["values"] > 1))
+    np.testing.assert_array_equal(store.read("p1", "brain"), inside)
+    np.testing.assert_array_equal(store.read("p1", "lesion"), inside & (ras["values"] > 1))
     source = np.where(inside, 2 * ras["values"].clip(0, 1) - 1, -1)
     target = np.where(inside, (ras["values"] + 1).clip(0, 2) - 1, -1)
-    np.testing.assert_allclose(store.array("p1", "source")[:, 0], source, atol=HALF_ROUNDING)
-    np.testing.assert_allclose(store.array("p1", "target")[:, 0], target, atol=HALF_ROUNDING)
+    np.testing.assert_allclose(store.read("p1", "source")[:, 0], source, atol=HALF_ROUNDING)
+    np.testing.assert_allclose(store.read("p1", "target")[:, 0], target, atol=HALF_ROUNDING)
 
 
 def test_dwi_of_another_gain_makes_the_same_store(tree: Path, shared_store: Path, tmp_path: Path) -> None:
@@ -496,8 +496,8 @@ def test_dwi_of_another_gain_makes_the_same_store(tree: Path, shared_store: Path
     store, _ = _prepare(tree, tmp_path / "store")
     for name in NAMES:
         np.testing.assert_allclose(
-            store.array(name, "target").astype(np.float32),
-            SliceStore(shared_store).array(name, "target").astype(np.float32),
+            store.read(name, "target").astype(np.float32),
+            SliceStore(shared_store).read(name, "target").astype(np.float32),
             atol=2 * HALF_ROUNDING,
         )
 
@@ -513,14 +513,14 @@ def test_several_processes_make_the_same_store_and_collect_the_same_faults(
     for name in NAMES[:5]:
         for kind in ("source", "target", "brain", "lesion"):
             np.testing.assert_array_equal(
-                store.array(name, kind),  # type: ignore[arg-type]
-                SliceStore(shared_store).array(name, kind),  # type: ignore[arg-type]
+                store.read(name, kind),  # type: ignore[arg-type]
+                SliceStore(shared_store).read(name, kind),  # type: ignore[arg-type]
             )
 
 
 def test_relative_dwi_is_one_in_normal_tissue_of_the_store(shared_store: Path) -> None:
     store = SliceStore(shared_store)
     for name in NAMES:
-        dwi, adc = np.moveaxis(store.array(name, "target").astype(np.float32), 1, 0)
-        normal = (store.array(name, "brain") > 0) & (np.abs(ApparentDiffusion().scaling.decode(adc) - 800) < 150)
+        dwi, adc = np.moveaxis(store.read(name, "target").astype(np.float32), 1, 0)
+        normal = (store.read(name, "brain") > 0) & (np.abs(ApparentDiffusion().scaling.decode(adc) - 800) < 150)
         assert np.median(RelativeDWI().scaling.decode(dwi)[normal]) == pytest.approx(1.0, abs=0.1)
