@@ -149,7 +149,7 @@ class SliceStore:
                     faults.append(f"{path}: {f'{found} of at least {expected} bytes' if found else 'no file'}")
         if faults:
             shown = faults if len(faults) <= 10 else [*faults[:9], f"… and {len(faults) - 9} more"]
-            raise StoreError("\n  ".join([f"{len(faults)} damaged array(s); {AGAIN}:", *shown]))
+            raise StoreError("\n  ".join([f"{len(faults)} damaged file(s); {AGAIN}:", *shown]))
 
     def _path(self, case: str, kind: Kind) -> Path:
         return self.path / "cases" / case / f"{kind}.npy"

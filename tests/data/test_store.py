@@ -69,7 +69,7 @@ def test_arrays_that_are_missing_or_cut_off_are_told_all_at_once_when_a_store_is
     (store / "cases" / NAME / "source.npy").unlink()
     other = store / "cases" / "sub-stroke0001" / "target.npy"
     other.write_bytes(other.read_bytes()[:-200])
-    with pytest.raises(StoreError, match="2 damaged array") as told:
+    with pytest.raises(StoreError, match="2 damaged file") as told:
         SliceStore(store)
     assert f"{NAME}/source.npy: no file" in str(told.value)
     assert "sub-stroke0001/target.npy: " in str(told.value)
