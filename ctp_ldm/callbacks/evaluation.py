@@ -20,6 +20,7 @@ from torch import Tensor
 from ctp_ldm.callbacks.charts import draw_lesions
 from ctp_ldm.callbacks.curves import CurveCounter, CurveRow, curve_of, curve_table
 from ctp_ldm.callbacks.operating import VALIDATED, file_record, keep_cutoff, read_cutoff, require_cutoff
+from ctp_ldm.callbacks.result_folder import ResultFolder
 from ctp_ldm.callbacks.volumes import VolumeBuilder
 from ctp_ldm.metrics import Interval, bootstrap_mean, evaluate_patient, frechet_distance, mean_over_patients
 from ctp_ldm.metrics.curves import AT_ML
@@ -78,10 +79,14 @@ class Evaluation(L.Callback):
         self._features: dict[str, list[list[list[float]]]] = {}
         self._counter: CurveCounter | None = None
         self._curves: dict[str, CurveRow] = {}
+        self._results: ResultFolder | None = None
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._require_unseen(trainer, pl_module, "test", "this is no test")
         self._set_cutoff(trainer, pl_module)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._results = ResultFolder(trainer)
+            self._results.begin()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._require_unseen(
@@ -130,8 +135,7 @@ class Evaluation(L.Callback):
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Sample, *_: Any
     ) -> None:
-        dry = trainer.fast_dev_run  # type: ignore[attr-defined]
-        folder = None if dry else Path(trainer.default_root_dir) / "test" / "volumes"
+        folder = None if self._results is None else self._results.partial / "volumes"
         self._take_in(trainer, pl_module, outputs, batch, folder)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -166,15 +170,17 @@ class Evaluation(L.Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         rows, features, curves = _gathered(self._rows), _gathered(self._features), _gathered(self._curves)
-        incomplete = self._builder.unfinished if self._builder else []
+        incomplete, results = self._builder.unfinished if self._builder else [], self._results
         self._clear()
         if incomplete and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             rank_zero_warn(f"not evaluated, because slices are missing: {', '.join(incomplete)}")
         if not rows:
             return
         pl_module.log_dict({f"test/{name}": value for name, value in mean_over_patients(rows).items()})
-        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._write(trainer, pl_module, rows, features, curves)
+        if results is not None:
+            if trainer.is_global_zero:
+                self._write(trainer, pl_module, rows, features, curves, results)
+            results.finish()
 
     def _take_in(
         self, trainer: L.Trainer, pl_module: L.LightningModule, synthesis: Synthesis, batch: Sample, folder: Path | None
@@ -224,8 +230,9 @@ class Evaluation(L.Callback):
         rows: Rows,
         features: dict[str, list[list[list[float]]]],
         curves: dict[str, CurveRow],
+        results: ResultFolder,
     ) -> None:
-        folder = Path(trainer.default_root_dir) / "test"
+        folder = results.partial
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
         # Names stand as they are: this file is read by programs. None begins a formula (`data.find_cases` refuses it).
         write_text(folder / "patients.csv", table.to_csv(float_format="%.6g"))
@@ -249,7 +256,7 @@ class Evaluation(L.Callback):
             "over all slices": self._distances(features),
         }
         write_text(folder / "summary.json", json.dumps(content, indent=1, allow_nan=False))
-        _show(summary, len(table), folder)
+        _show(summary, len(table), results.final)
 
     def _distances(self, features: dict[str, list[list[list[float]]]]) -> dict[str, float | str]:
         """Fréchet distance of synthetic and real slices as the segmenter sees them, or why there is none."""

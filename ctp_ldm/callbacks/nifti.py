@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from ctp_ldm import __version__
+from ctp_ldm.callbacks.volumes import require_finite
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.paths import sha256, shown_path
 from ctp_ldm.sample import Sample, Synthesis
@@ -21,6 +22,10 @@ from ctp_ldm.writing import whole_file
 
 NOTICE = "synthetic, for research use"
 MASK = "found_lesion"
+
+
+class OtherPredictions(ValueError):
+    """A folder has predictions of another model."""
 
 
 class NIfTIWriter(BasePredictionWriter):
@@ -44,6 +49,8 @@ class NIfTIWriter(BasePredictionWriter):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         checkpoint = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
+        if checkpoint is not None:
+            _require_of_one_model(Path(trainer.default_root_dir) / "predictions", sha256(checkpoint))
         self._provenance = {
             "Description": NOTICE,
             "GeneratedBy": f"ctp-ldm {__version__}",
@@ -80,6 +87,7 @@ class NIfTIWriter(BasePredictionWriter):
             images = torch.cat([images, pl_module.found(prediction).to(images)], dim=1)  # type: ignore[operator]
         files = dict(zip(names, units, strict=True))
         arrays = images.float().cpu().numpy()
+        require_finite(arrays, batch)
         brains = (batch["brain"][:, 0] > 0.5).cpu().numpy()
         places = zip(batch["case"], batch["slice_index"].tolist(), strict=True)
         for (case, index), image, brain in zip(places, arrays, brains, strict=True):
@@ -112,6 +120,9 @@ class NIfTIWriter(BasePredictionWriter):
             files: what each holds, such as synthetic_dwi → its unit.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"{case}_desc-*"):  # such as deviations of an earlier prediction with more samples
+            if old.name.removeprefix(f"{case}_desc-").partition(".")[0] not in files:
+                old.unlink()
         brain = np.zeros((geometry.slices, *geometry.size), dtype=bool)
         for index, (_, inside) in slices.items():
             brain[index] = inside
@@ -135,6 +146,26 @@ class NIfTIWriter(BasePredictionWriter):
                 said = {"Case": case, "Channel": channel, "Units": unit, **_thickness(geometry)}
                 cutoff = {"Cutoff": self._cutoff} if name == MASK else {}
                 _write_json(sidecar, {**self._provenance, **said, **cutoff})
+
+
+def _require_of_one_model(folder: Path, checkpoint: str) -> None:
+    """Refuse to write beside what another model has made: nobody could tell later which image is whose.
+
+    Raises:
+        OtherPredictions
+    """
+    others = set()
+    for sidecar in folder.glob("*/*.json"):
+        try:
+            if json.loads(sidecar.read_text())["CheckpointSHA256"] != checkpoint:
+                others.add(sidecar.parent.name)
+        except (ValueError, KeyError, TypeError):
+            others.add(sidecar.parent.name)
+    if others:
+        raise OtherPredictions(
+            f"{folder} holds predictions of another checkpoint ({len(others)} cases, such as {sorted(others)[:3]}); "
+            "move or remove them, or choose another folder with --trainer.default_root_dir"
+        )
 
 
 def _thickness(geometry: Geometry) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from ctp_ldm.spec import DataSpec
 PENUMBRA_TMAX = 6.0
 
 
+class NonFiniteOutput(ValueError):
+    """A model gave NaN or infinity instead of an image."""
+
+
 class VolumeBuilder:
     """Gathers what is evaluated of each patient until all its slices have come.
 
@@ -29,6 +33,7 @@ class VolumeBuilder:
     def add(self, synthesis: Synthesis, batch: Sample, found: Tensor | None, found_real: Tensor | None) -> list[str]:
         """Take in the slices of a batch; the patients that are whole with it."""
         arrays = self._arrays(synthesis, batch, found, found_real)
+        require_finite(arrays["synthetic"] if self.targets_shown else synthesis["image"].float().cpu().numpy(), batch)
         whole = []
         for i, (case, index) in enumerate(zip(batch["case"], batch["slice_index"].tolist(), strict=True)):
             slices = self._slices.setdefault(case, {})
@@ -83,6 +88,26 @@ class VolumeBuilder:
             masks["lesion"] = (batch["lesion"] > 0.5) & brain
         kept |= {name: mask[:, 0] for name, mask in masks.items() if mask is not None}
         return {name: values.cpu().numpy() for name, values in kept.items()}
+
+
+def require_finite(images: np.ndarray, batch: Sample) -> None:
+    """Refuse a model's output that is no number: it would become a table or an image that looks like a result.
+
+    Args:
+        images: (B, C, H, W).
+        batch: names the slices.
+
+    Raises:
+        NonFiniteOutput
+    """
+    bad = [i for i, image in enumerate(images) if not np.isfinite(image).all()]
+    if bad:
+        named = ", ".join(f"{batch['case'][i]} slice {int(batch['slice_index'][i])}" for i in bad[:5])
+        raise NonFiniteOutput(
+            f"the model's output is not finite in {len(bad)} of {len(images)} slices ({named}): its weights or these "
+            "slices are damaged, or trainer.precision is too low for it; try trainer.precision: 32-true, and "
+            "ctp-ldm check STORE"
+        )
 
 
 def _penumbra(batch: Sample, spec: DataSpec) -> Tensor | None:

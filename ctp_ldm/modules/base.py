@@ -20,6 +20,7 @@ from ctp_ldm.modules.checkpoints import (
     identity,
     load_exactly,
     require_compatible,
+    require_finite,
     require_same_networks,
 )
 from ctp_ldm.networks import ConfigError
@@ -220,6 +221,7 @@ class TranslationModule(L.LightningModule, ABC):
         name = str(path or "the checkpoint")
         require_compatible(checkpoint, (self.stage,), self.spec, name, type(self).__name__)
         self.require_fits(checkpoint, name)
+        require_finite(checkpoint["state_dict"], name)
         self.trained_on |= set(checkpoint[KEY].get("trained_on", ()))
         # A model that is loaded for prediction need not know the loss terms it was trained with.
         mine = self.state_dict().keys()

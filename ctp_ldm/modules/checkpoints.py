@@ -83,11 +83,25 @@ def require_compatible(
     )
 
 
+def require_finite(state: Mapping[str, Tensor], name: str) -> None:
+    """Refuse weights that are no numbers: what they compute would be none either.
+
+    Raises:
+        CheckpointError: naming the first of them.
+    """
+    bad = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        raise CheckpointError(
+            f"{name} holds weights that are NaN or infinite: {', '.join(bad[:5])}{', …' if len(bad) > 5 else ''} "
+            f"({len(bad)} of {len(state)}); take an earlier checkpoint of that run, or train again"
+        )
+
+
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], prefix: str, name: str) -> None:
     """Load every weight under `prefix` from a state dict, no more, no fewer, of the same shapes.
 
     Raises:
-        CheckpointError: listing what is missing, left over or of another shape.
+        CheckpointError: listing what is missing, left over, of another shape or not finite.
     """
     mine = {k: v for k, v in module.state_dict().items() if k.startswith(prefix) and not k.startswith(TERMS)}
     theirs = {k: v for k, v in state.items() if k.startswith(prefix) and not k.startswith(TERMS)}
@@ -105,6 +119,7 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], prefix: str, na
             "network config\n"
             f"  {listing or 'no weight matches'}"
         )
+    require_finite(theirs, name)
     module.load_state_dict(theirs, strict=False)
 
 

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from ctp_ldm.callbacks import Evaluation, EvaluationError
+from ctp_ldm.callbacks.volumes import NonFiniteOutput
 from ctp_ldm.metrics import PatientMetrics, PatientVolumes
 from ctp_ldm.modules.checkpoints import case_digest
 from ctp_ldm.modules.diffusion import SEED_STRIDE
@@ -66,6 +67,45 @@ def test_slabs_are_scored_as_slabs(patients: Sample, tmp_path: Path) -> None:
         assert found.synthetic.shape == (6, 2, 16, 24)
     pd.testing.assert_frame_equal(*scores)
     assert scores[0].loc[7, "lesion_ml"] == pytest.approx(48 * 5 * 3 * 3 / 1000)
+
+
+def test_results_of_an_earlier_test_do_not_stay_beside_new_ones(patients: Sample, tmp_path: Path) -> None:
+    """Other patients, another segmenter: what the new test does not write would be taken for its own."""
+    left = [tmp_path / "test/volumes/earlier.npz", tmp_path / "test/curves.csv", tmp_path / ".test/volumes/killed.npz"]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of another model")
+    run_test(patients, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "test/volumes").iterdir()) == ["007.npz", "8.npz"]
+    assert sorted(path.name for path in (tmp_path / "test").iterdir()) == ["patients.csv", "summary.json", "volumes"]
+    assert not list(tmp_path.glob(".test*"))
+
+
+class Unwilling(Evaluation):
+    """Ends like a killed one, after all volumes have been written."""
+
+    def _write(self, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_test_that_ends_early_leaves_the_earlier_results_as_they_were(patients: Sample, tmp_path: Path) -> None:
+    run_test(patients, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "test").rglob("*")}
+    module = autoencoder()
+    with torch.no_grad():
+        next(module.parameters()).mul_(2)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer(tmp_path, callbacks=[Unwilling()]).test(module, datamodule=ToyData(patients), verbose=False)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "test").rglob("*")} == before
+
+
+def test_an_output_that_is_no_number_is_no_result(patients: Sample, tmp_path: Path) -> None:
+    module = autoencoder()
+    with torch.no_grad():
+        next(module.parameters()).fill_(torch.nan)
+    with pytest.raises(NonFiniteOutput, match=r"not finite.*slice \d"):
+        trainer(tmp_path, callbacks=[Evaluation()]).test(module, datamodule=ToyData(patients), verbose=False)
+    assert not (tmp_path / "test").exists()
 
 
 class Painter:

@@ -26,6 +26,8 @@ from samples import (
 from torch import Tensor
 
 from ctp_ldm.callbacks import Evaluation, NIfTIWriter
+from ctp_ldm.callbacks.nifti import OtherPredictions
+from ctp_ldm.callbacks.volumes import NonFiniteOutput
 from ctp_ldm.forms import Forms
 from ctp_ldm.geometry import Geometry
 from ctp_ldm.modules import TranslationModule
@@ -167,6 +169,49 @@ def test_only_whole_files_are_left(two_cases: Sample, tmp_path: Path) -> None:
     folder = predict(autoencoder(), ToyData(two_cases), tmp_path)
     files = sorted(path.name for path in (folder / "a").iterdir())
     assert files == [f"a_desc-synthetic_{name}.{end}" for name in ("adc", "dwi") for end in ("json", "nii.gz")]
+
+
+def saved(module: TranslationModule, path: Path) -> Path:
+    run = trainer(path.parent)
+    run.strategy.connect(module)
+    run.save_checkpoint(path)
+    return path
+
+
+def test_predictions_of_two_models_are_never_mixed(two_cases: Sample, tmp_path: Path) -> None:
+    first, second = autoencoder(), autoencoder()
+    with torch.no_grad():
+        next(second.parameters()).mul_(2)
+    ours, theirs = saved(first, tmp_path / "ours.ckpt"), saved(second, tmp_path / "theirs.ckpt")
+    data = ToyData(two_cases)
+    folder = predict(first, data, tmp_path, ckpt_path=ours, weights_only=True)
+    before = {path: path.read_bytes() for path in folder.rglob("*.nii.gz")}
+    with pytest.raises(
+        OtherPredictions, match=r"another checkpoint \(2 cases, such as \['a', 'b'\]\).*default_root_dir"
+    ):
+        predict(second, data, tmp_path, ckpt_path=theirs, weights_only=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*.nii.gz")} == before
+    predict(first, data, tmp_path, ckpt_path=ours, weights_only=True)
+
+
+def test_images_that_are_not_made_again_do_not_stay(two_cases: Sample, tmp_path: Path) -> None:
+    """A deviation of more samples beside a synthetic image of one would be another model's."""
+    folder = predict(diffusion(samples=2, steps=2), ToyData(two_cases), tmp_path)
+    assert (folder / "a" / "a_desc-deviation_adc.nii.gz").is_file()
+    note = folder / "a" / "reading.txt"
+    note.write_text("my own")
+    predict(diffusion(steps=2), ToyData(two_cases), tmp_path)
+    assert not list((folder / "a").glob("*deviation*"))
+    assert note.is_file()
+
+
+def test_an_output_that_is_no_number_is_no_image(two_cases: Sample, tmp_path: Path) -> None:
+    module = autoencoder()
+    with torch.no_grad():
+        next(module.parameters()).fill_(torch.nan)
+    with pytest.raises(NonFiniteOutput, match=r"not finite in \d of \d slices \(a slice 1"):
+        predict(module, ToyData(two_cases), tmp_path)
+    assert not list((tmp_path / "predictions").rglob("*.nii.gz"))
 
 
 class OneSliceLost(ToyData):

@@ -177,6 +177,25 @@ def test_weights_that_are_not_those_of_the_record_are_listed(
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+def with_nan(state: dict[str, torch.Tensor]) -> None:
+    state["denoiser.conv_in.bias"][2] = torch.nan
+
+
+def test_weights_that_are_no_numbers_are_refused_as_base_and_in_a_test(
+    checkpoints: dict[str, Path], tmp_path: Path, batch: Sample
+) -> None:
+    content = torch.load(checkpoints["diffusion"], weights_only=True)
+    with_nan(content["state_dict"])
+    torch.save(content, tmp_path / "nan.ckpt")
+    message = r"nan\.ckpt holds weights that are NaN or infinite: denoiser\.conv_in\.bias"
+    with pytest.raises(CheckpointError, match=message):
+        posttrain().init_from(tmp_path / "nan.ckpt")
+    with pytest.raises(CheckpointError, match=message):
+        trainer(tmp_path).test(
+            diffusion(), datamodule=ToyData(batch), ckpt_path=tmp_path / "nan.ckpt", weights_only=True
+        )
+
+
 def other_spec() -> dict[str, Any]:
     plain = SPEC.to_plain()
     plain["target"][1]["scaling"]["high"] = 2000.0
