@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ctp_ldm.metrics import Interval
 from ctp_ldm.report import wording
+from ctp_ldm.report.differences import LEVEL
 from ctp_ldm.report.study import Study
 
 
@@ -77,8 +78,16 @@ def _sentence(question: Question, change: Interval, study: Study) -> str:
     if math.isnan(low) or math.isnan(high):
         return f"{question.doubt.format(**names)} there is no interval of {patients}."
     if not (low > 0 or high < 0):
-        ends = f"from {_signed(low, question)} to {_signed(high, question)}"
-        return f"{question.doubt.format(**names)} the difference lies {ends} (95 % interval; {patients})."
+        ends = " to ".join(_signed(end, question, question.decimals) for end in (low, high))
+        return f"{question.doubt.format(**names)} the difference lies from {ends} (95 % interval; {patients})."
+    p = study.tests.get((arm.name, question.column), 0.0)
+    if p > LEVEL:
+        decimals = _decimals(min(abs(low), abs(high)), question.decimals)
+        ends = f"from {_signed(low, question, decimals)} to {_signed(high, question, decimals)}"
+        return (
+            f"{question.doubt.format(**names)} the difference lies {ends} (95 % interval; {patients}), but of "
+            f"{len(study.tests)} comparisons one may be so by chance (p = {wording.p_value(p)}, Holm)."
+        )
     up = low > 0
     near, far = (low, high) if up else (-high, -low)
     decimals = _decimals(near, question.decimals)
@@ -106,9 +115,9 @@ def _reserve(question: Question, change: Interval, study: Study) -> str:
     return told.get(found, "")
 
 
-def _signed(value: float, question: Question) -> str:
+def _signed(value: float, question: Question, decimals: int) -> str:
     """One end of an interval around no difference: "4 fewer", "0", "3 more"."""
-    text = wording.number(abs(value), question.decimals)
+    text = wording.number(abs(value), decimals)
     if float(text) == 0:
         return f"{text}{question.unit}"
     more, less = ("higher", "lower") if question.words[0] == "better" else question.words

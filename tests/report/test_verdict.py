@@ -49,6 +49,21 @@ def test_a_claim_needs_an_interval_without_zero(
     )
 
 
+def test_a_claim_needs_its_adjusted_p_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence does not contradict the table below it, which follows the adjusted p."""
+    change = {"lesion_dice": Interval(0.02, 0.004, 0.035, 8)}
+    monkeypatch.setattr("ctp_ldm.report.study.Study.difference", lambda _, column, arm: change.get(column))
+    for p, claims in ((0.089, False), (0.03, True)):
+        tests = {("ours", "lesion_dice"): p, ("ours", "false_ml"): 0.5}
+        monkeypatch.setattr("ctp_ldm.report.study.primary_tests", lambda *_, tests=tests: tests)
+        (sentence,) = said(tmp_path / str(p), lesion_dice=([0.2] * 8, [0.3] * 8))
+        assert sentence.startswith("Where there is a lesion, its outline on ours agrees better") == claims
+        if not claims:
+            assert sentence.startswith("It is not clear whether lesions' outlines on ours agree better or worse")
+            assert "from 0.004 higher to 0.035 higher (95 % interval; 8 patients)" in sentence
+            assert sentence.endswith("but of 2 comparisons one may be so by chance (p = 0.089, Holm).")
+
+
 def test_the_last_arm_is_compared_in_what_both_have(tmp_path: Path) -> None:
     better = said(tmp_path, lesion_dice=([0.2] * 8, [0.3] * 8))
     assert better == [
