@@ -1,4 +1,4 @@
-"""Lesion metrics of some patients as one figure for TensorBoard."""
+"""Figures about lesions of some patients, for TensorBoard."""
 
 import math
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ctp_ldm.metrics import bland_altman
+from ctp_ldm.metrics.curves import UP_TO_ML, OperatingCurve
 
 
 def draw_lesions(rows: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -32,4 +33,15 @@ def draw_lesions(rows: Mapping[str, Mapping[str, float]]) -> Figure:
         invented.scatter([place] * len(values), values, s=14)
     invented.set_xticks(range(len(names)), [name.removeprefix("false_") for name in names], rotation=20)
     invented.set_ylabel("found outside the reference, mL")
+    return figure
+
+
+def draw_curve(curve: OperatingCurve) -> Figure:
+    """Mean share of lesion volume that is found against mean false lesion volume, at all cut-offs."""
+    figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot([0, *curve.mean_false_ml], [0, *curve.mean_found_share])
+    axes.set(xlabel="false lesion volume, mL", ylabel="share of lesion volume found", xlim=(0, UP_TO_ML), ylim=(0, 1))
+    axes.set_title(f"{len(curve.false_ml)} patients, area {curve.mean_area():.3f}", fontsize="medium")
     return figure

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ctp_ldm.callbacks.charts import draw_lesions
+from ctp_ldm.callbacks.charts import draw_curve, draw_lesions
 from ctp_ldm.callbacks.curves import CurveCounter, CurveRow, curve_of, curve_table
 from ctp_ldm.callbacks.operating import VALIDATED, file_record, keep_cutoff, read_cutoff, require_cutoff
 from ctp_ldm.callbacks.result_folder import ResultFolder
@@ -144,15 +145,18 @@ class Evaluation(L.Callback):
         rows, curves = _gathered(self._rows), _gathered(self._curves)
         incomplete = self._builder.unfinished if self._builder else []
         self._clear()
-        area = curve_of(curves).mean_area() if curves else math.nan
-        if not math.isnan(area):
+        figures = {}
+        if curves and not math.isnan(area := curve_of(curves).mean_area()):
             pl_module.log("val/curve_area", area)
+            figures["operating curve"] = partial(draw_curve, curve_of(curves))
         if not hasattr(pl_module, "found"):  # such a model logs its own
             means = mean_over_patients(rows)
             pl_module.log_dict({f"val/{name}": means[name] for name in LOGGED if name in means})
-            for logger in trainer.loggers if trainer.is_global_zero else ():
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_figure("lesions", draw_lesions(rows), trainer.global_step)
+            figures["lesions"] = partial(draw_lesions, rows)
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, TensorBoardLogger):
+                for name, draw in figures.items():
+                    logger.experiment.add_figure(name, draw(), trainer.global_step)
         if trainer.state.fn == TrainerFn.VALIDATING and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if incomplete:
                 rank_zero_warn(f"no part of the curve, because slices are missing: {', '.join(incomplete)}")
