@@ -84,6 +84,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
         *options(f"demo/{stage}.yaml", store, tmp_path),
         f"--init_from={base}",
         "--trainer.val_check_interval=4",
+        "--data.lesion_oversampling=1",  # short epochs, more than one of them
     ]
     command("fit", *arguments, "--trainer.default_root_dir=runs/straight", "--trainer.max_steps=12")
     for steps in (4, 8, 12):
