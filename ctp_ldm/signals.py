@@ -9,6 +9,12 @@ from types import FrameType
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+INTERRUPTED = {
+    "validate": "interrupted; a cut-off that was kept before is as it was; the same command begins anew",
+    "test": "interrupted; results of an earlier test are as they were; the same command begins anew",
+    "predict": "interrupted; the cases that are written are whole; the same command makes all of them anew",
+}
+"""How a stage that trains nothing is left where Ctrl-C ends it."""
 
 
 class StoppedBySignal(Exception):

@@ -1,5 +1,6 @@
 """fit, validate, test and predict: LightningCLI in subclass mode, with runs that live in one folder."""
 
+import signal
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from ctp_ldm.runs import CHECKPOINTS, AtomicCheckpointIO, CheckpointError, hold,
 from ctp_ldm.runs.checks import checkpoint_bytes, require_all, require_space, require_validation
 from ctp_ldm.runs.memory import explain_memory
 from ctp_ldm.runs.resume import changed_settings, newest_whole
-from ctp_ldm.signals import StoppedBySignal
+from ctp_ldm.signals import INTERRUPTED, StoppedBySignal
 from ctp_ldm.spec import DataSpec
 
 _HARMLESS = (
@@ -290,3 +291,9 @@ def run_stage(arguments: Sequence[str]) -> None:
     except StoppedBySignal:
         leave_together()  # all processes stop at the same point
         raise
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        # Lightning ends like that, without a word, where nothing notes signals: in all stages but fit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise StoppedBySignal(signal.SIGINT, INTERRUPTED[arguments[0]]) from None

@@ -142,6 +142,42 @@ def test_a_signal_in_the_last_step_lets_the_run_finish_and_keeps_what_would_foll
     assert content()["global_step"] == 6
 
 
+class Interrupt(L.Callback):
+    """Ctrl-C in the second batch of a stage that trains nothing."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.batches = 0
+
+    def _count(self, *_: Any) -> None:
+        self.batches += 1
+        if self.batches == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _count
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        ("validate", "the same command begins anew"),
+        ("test", "results of an earlier test are as they were"),
+        ("predict", "the cases that are written are whole"),
+    ],
+)
+def test_ctrl_c_in_a_stage_that_trains_nothing_ends_with_130_and_says_how_to_go_on(
+    stage: str, says: str, arguments: list[str], command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    command(*arguments, "--trainer.max_steps=1", "--trainer.val_check_interval=1")
+    judged = [stage, *(word for word in arguments[1:] if "_sanity_" not in word)]
+    with pytest.raises(SystemExit) as end:
+        main([*judged, *callback("Interrupt")])
+    assert end.value.code == 130
+    assert says in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) == before
+    assert not (ROOT / "test").exists()
+
+
 def test_a_stop_ends_the_demo_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     begun = []
 
