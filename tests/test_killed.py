@@ -10,8 +10,11 @@ from killing import PLACES
 from launching import Run, run_to_end
 from running import SMALL
 
+from ctp_ldm import cli
+
 KILLS = 20
 STEPS = 64
+GRID = ["--data.spacing=6", "--data.size=[32,48]"]  # multiples of 16, as unshuffling and the U-Net want them
 
 
 def demo(stage: str, store: Path, base: str, run: str, steps: int) -> list[str]:
@@ -19,8 +22,7 @@ def demo(stage: str, store: Path, base: str, run: str, steps: int) -> list[str]:
     return [
         "fit",
         f"--config=demo/{stage}.yaml",
-        "--data.spacing=6",
-        "--data.size=[32,48]",  # a multiple of 16, as unshuffling and the U-Net want it
+        *GRID,
         *SMALL,
         f"--data.store={store}",
         "--data.batch_size=3",
@@ -35,12 +37,19 @@ def demo(stage: str, store: Path, base: str, run: str, steps: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def demo_bases(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def wide_store(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wide") / "store"
+    cli.run(["prepare", str(tree), str(folder), *GRID, "--workers=1"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo_bases(wide_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Stage → checkpoint that it starts from."""
     folder = tmp_path_factory.mktemp("demo-bases")
     found = {"autoencoder": "null"}
     for stage, following in (("autoencoder", "diffusion"), ("diffusion", "posttrain")):
-        run_to_end(demo(stage, store, found[stage], stage, steps=14), folder)
+        run_to_end(demo(stage, wide_store, found[stage], stage, steps=14), folder)
         found[following] = str(folder / f"runs/{stage}/checkpoints/best.ckpt")
     return found
 
@@ -68,10 +77,10 @@ def assert_equal(found: Any, expected: Any, where: str = "") -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "processes"), [("autoencoder", 2), ("diffusion", 1), ("posttrain", 2)])
 def test_a_run_that_is_killed_twenty_times_ends_as_an_uninterrupted_one(
-    stage: str, processes: int, store: Path, demo_bases: dict[str, str], tmp_path: Path
+    stage: str, processes: int, wide_store: Path, demo_bases: dict[str, str], tmp_path: Path
 ) -> None:
-    run_to_end(demo(stage, store, demo_bases[stage], "straight", STEPS), tmp_path, processes)
-    arguments = [*demo(stage, store, demo_bases[stage], "killed", STEPS), "--checkpoint.every_n_steps=2"]
+    run_to_end(demo(stage, wide_store, demo_bases[stage], "straight", STEPS), tmp_path, processes)
+    arguments = [*demo(stage, wide_store, demo_bases[stage], "killed", STEPS), "--checkpoint.every_n_steps=2"]
     draw = random.Random(f"{stage} {processes}")
     happened = []
     for kill in range(KILLS):
