@@ -118,14 +118,18 @@ class Evaluation(L.Callback):
         if finder is None:
             raise EvaluationError(f"cutoff is {self.cutoff}, and nobody finds lesions; expected a segmenter beside it")
         if self.cutoff == VALIDATED:
-            path = self.reader.path if self.reader is not None and finder is self.reader else None
-            finder.threshold = read_cutoff(Path(trainer.default_root_dir), path, trainer.ckpt_path)
+            run = Path(trainer.default_root_dir)
+            finder.threshold = read_cutoff(run, self._read_by(pl_module), trainer.ckpt_path)
         else:
             finder.threshold = require_cutoff(self.cutoff)
 
     def _finder(self, pl_module: L.LightningModule) -> Any:
         """Who has the threshold that lesions are found with: the model, the reader, or nobody."""
         return pl_module if hasattr(pl_module, "found") else self.reader
+
+    def _read_by(self, pl_module: L.LightningModule) -> Path | None:
+        """The checkpoint of who finds lesions on images; None where the model finds them itself."""
+        return None if self.reader is None or hasattr(pl_module, "found") else self.reader.path
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Sample, *_: Any
@@ -145,10 +149,10 @@ class Evaluation(L.Callback):
         rows, curves = _gathered(self._rows), _gathered(self._curves)
         incomplete = self._builder.unfinished if self._builder else []
         self._clear()
-        figures = {}
-        if curves and not math.isnan(area := curve_of(curves).mean_area()):
+        figures, curve = {}, curve_of(curves) if curves else None
+        if curve is not None and not math.isnan(area := curve.mean_area()):
             pl_module.log("val/curve_area", area)
-            figures["operating curve"] = partial(draw_curve, curve_of(curves))
+            figures["operating curve"] = partial(draw_curve, curve)
         if not hasattr(pl_module, "found"):  # such a model logs its own
             means = mean_over_patients(rows)
             pl_module.log_dict({f"val/{name}": means[name] for name in LOGGED if name in means})
@@ -160,17 +164,13 @@ class Evaluation(L.Callback):
         if trainer.state.fn == TrainerFn.VALIDATING and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if incomplete:
                 rank_zero_warn(f"no part of the curve, because slices are missing: {', '.join(incomplete)}")
-            if curves and trainer.is_global_zero:
-                self._keep_cutoff(trainer, pl_module, curves)
+            if curve is not None and trainer.is_global_zero:
+                run, table = Path(trainer.default_root_dir), curve_table(curves)
+                write_text(run / "validation" / "curves.csv", table.to_csv(index=False, float_format="%.6g"))
+                keep_cutoff(run, curve, self.cutoff_false_ml, self._read_by(pl_module), trainer.ckpt_path)
 
     def _validates(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
         return self._finder(pl_module) is not None and not trainer.sanity_checking
-
-    def _keep_cutoff(self, trainer: L.Trainer, pl_module: L.LightningModule, curves: dict[str, CurveRow]) -> None:
-        run, finder = Path(trainer.default_root_dir), self._finder(pl_module)
-        write_text(run / "validation" / "curves.csv", curve_table(curves).to_csv(index=False, float_format="%.6g"))
-        path = self.reader.path if self.reader is not None and finder is self.reader else None
-        keep_cutoff(run, curve_of(curves), self.cutoff_false_ml, path, trainer.ckpt_path)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         rows, features, curves = _gathered(self._rows), _gathered(self._features), _gathered(self._curves)
